@@ -1,0 +1,63 @@
+#include "base/error.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local struct lab_error record;
+
+static LAB_PRINTF(5, 0) int keep(const char *file, int line, int code, const char *tail, const char *format, va_list args)
+{
+    /* Arguments may point into the record itself (a message quoted in another). */
+    char text[LAB_ERROR_TEXT];
+    int used = vsnprintf(text, sizeof text, format, args);
+    size_t at = used < 0 ? 0 : (size_t)used < sizeof text ? (size_t)used : sizeof text - 1;
+    if (tail)
+        snprintf(text + at, sizeof text - at, ": %s", tail);
+    record.code = code;
+    record.file = file;
+    record.line = line;
+    memcpy(record.text, text, sizeof record.text);
+    return -code;
+}
+
+int lab_fail_at(const char *file, int line, int code, const char *format, ...)
+{
+    char reason[128];
+    va_list args;
+    va_start(args, format);
+    int err = keep(file, line, code, strerror_r(code, reason, sizeof reason), format, args);
+    va_end(args);
+    return err;
+}
+
+int lab_refuse_at(const char *file, int line, int code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int err = keep(file, line, code, NULL, format, args);
+    va_end(args);
+    return err;
+}
+
+int lab_while(int err, const char *format, ...)
+{
+    char clause[LAB_ERROR_TEXT];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(clause, sizeof clause, format, args);
+    va_end(args);
+
+    size_t used = strlen(record.text);
+    snprintf(record.text + used, sizeof record.text - used, ", while %s", clause);
+    return err;
+}
+
+const struct lab_error *lab_error_last(void)
+{
+    return &record;
+}
+
+void lab_error_clear(void)
+{
+    record = (struct lab_error){0};
+}

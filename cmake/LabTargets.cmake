@@ -1,0 +1,58 @@
+# lab_library(NAME [FOLDER dir...] USES lib...): one static library from every .c of its folders (default: the folder NAME).
+function(lab_library name)
+  cmake_parse_arguments(arg "" "" "FOLDER;USES" ${ARGN})
+  if(NOT arg_FOLDER)
+    set(arg_FOLDER ${name})
+  endif()
+  set(sources "")
+  foreach(folder IN LISTS arg_FOLDER)
+    file(GLOB found CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.c)
+    list(APPEND sources ${found})
+  endforeach()
+  add_library(lab_${name} STATIC ${sources})
+  _lab_uses(lab_${name} PUBLIC ${arg_USES})
+endfunction()
+
+# lab_module(NAME FOLDER dir USES lib...): a shared object that a program opens when it is asked for; it finds the base
+# symbols in the program that opens it and so links none of our libraries.
+function(lab_module name)
+  cmake_parse_arguments(arg "" "" "FOLDER;USES" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${arg_FOLDER}/*.c)
+  add_library(lab-${name} MODULE ${sources})
+  set_target_properties(lab-${name} PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+  target_include_directories(lab-${name} PRIVATE $<TARGET_PROPERTY:lab_messages,INTERFACE_INCLUDE_DIRECTORIES>)
+  target_link_libraries(lab-${name} PRIVATE lab_flags ${arg_USES})
+  install(TARGETS lab-${name} DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/ipclab)
+endfunction()
+
+# lab_program(NAME MAIN file USES lib... [INTERNAL]): an executable whose symbols modules may use.
+function(lab_program name)
+  cmake_parse_arguments(arg "INTERNAL" "MAIN" "USES" ${ARGN})
+  add_executable(${name} ${PROJECT_SOURCE_DIR}/${arg_MAIN})
+  set_target_properties(${name} PROPERTIES ENABLE_EXPORTS ON RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+  _lab_uses(${name} PRIVATE ${arg_USES})
+  if(arg_INTERNAL)
+    _lab_exports(${name})
+    install(TARGETS ${name} DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/ipclab)
+  else()
+    install(TARGETS ${name} DESTINATION ${CMAKE_INSTALL_BINDIR})
+  endif()
+endfunction()
+
+# Modules call into these libraries: keeps every symbol of them, used by the program itself or not.
+function(_lab_exports name)
+  set(kept WHOLE_ARCHIVE,lab_lane,lab_base,lab_proto,lab_shm)
+  set_target_properties(${name} PROPERTIES ENABLE_EXPORTS ON LINK_LIBRARY_OVERRIDE "${kept}")
+endfunction()
+
+# Names of our own folders become lab_<name>; anything else is passed on as it stands.
+function(_lab_uses target scope)
+  target_link_libraries(${target} ${scope} lab_flags)
+  foreach(used IN LISTS ARGN)
+    if(used MATCHES "::" OR used MATCHES "^(m|dl)$")
+      target_link_libraries(${target} ${scope} ${used})
+    else()
+      target_link_libraries(${target} ${scope} lab_${used})
+    endif()
+  endforeach()
+endfunction()

@@ -1,0 +1,120 @@
+#include "launcher/collect.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { REASON = 256 };
+
+struct sums {
+    uint64_t client_sent, server_received; /* the forward direction */
+    uint64_t first_ns;                     /* the first message anywhere */
+    uint64_t warmup_ns;                    /* the longest */
+    bool steady, migrated, clients;
+    int32_t migrated_party;
+};
+
+
+static void add_usage(struct lab_launch *launch, const Lab__Usage *usage)
+{
+    if (!usage)
+        return;
+    launch->cpu_ns += usage->cpu_ns;
+    launch->wall_ns += usage->wall_ns;
+    launch->run_delay_ns += usage->run_delay_ns;
+    launch->switches += usage->voluntary_switches + usage->involuntary_switches;
+    launch->faults += usage->minor_faults + usage->major_faults;
+}
+
+static int add_client(struct lab_launch *launch, struct sums *sums, const Lab__EdgeOutcome *edge)
+{
+    sums->clients = true;
+    if (edge->elapsed_ns) {
+        double rate = (double)edge->messages * 1e9 / (double)edge->elapsed_ns;
+        launch->messages_per_s = (isnan(launch->messages_per_s) ? 0 : launch->messages_per_s) + rate;
+        double bytes = (double)edge->bytes * 1e9 / (double)edge->elapsed_ns;
+        launch->bytes_per_s = (isnan(launch->bytes_per_s) ? 0 : launch->bytes_per_s) + bytes;
+    }
+    launch->messages += edge->messages;
+    launch->elapsed_ns = edge->elapsed_ns > launch->elapsed_ns ? edge->elapsed_ns : launch->elapsed_ns;
+    sums->warmup_ns = edge->warmup_ns > sums->warmup_ns ? edge->warmup_ns : sums->warmup_ns;
+    launch->windows += edge->windows;
+    launch->set_aside += edge->set_aside;
+    launch->batched = launch->batched || edge->batched;
+    if (edge->handoff_ns > 0)
+        launch->handoff_ns = edge->handoff_ns;
+    if (edge->first_message_ns && (!sums->first_ns || edge->first_message_ns < sums->first_ns))
+        sums->first_ns = edge->first_message_ns;
+    if (!edge->latency.len)
+        return 0;
+    if (!launch->latency && !(launch->latency = lab_hist_new()))
+        return lab_fail(ENOMEM, "no memory for a histogram");
+    return lab_hist_merge_encoded(launch->latency, edge->latency.data, edge->latency.len);
+}
+
+static int add_outcome(struct lab_launch *launch, struct sums *sums, const Lab__Outcome *outcome)
+{
+    add_usage(launch, outcome->usage);
+    sums->steady = sums->steady && outcome->steady;
+    if (outcome->migrated && !sums->migrated) {
+        sums->migrated = true;
+        sums->migrated_party = (int32_t)outcome->party;
+    }
+    for (size_t e = 0; e < outcome->n_edges; e++) {
+        const Lab__EdgeOutcome *edge = outcome->edges[e];
+        launch->integrity.sent += edge->sent;
+        launch->integrity.received += edge->received;
+        launch->integrity.lost += edge->lost;
+        launch->integrity.duplicated += edge->duplicated;
+        launch->integrity.reordered += edge->reordered;
+        launch->integrity.corrupt += edge->corrupt;
+        int err = edge->client ? add_client(launch, sums, edge) : 0;
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+static void judge(const struct sums *sums, struct lab_run *run, struct lab_launch *launch)
+{
+    const struct lab_integrity *i = &launch->integrity;
+    char reason[REASON] = "";
+    launch->verdict = LAB_OK;
+    if (i->lost || i->duplicated || i->reordered || i->corrupt || i->sent != i->received) {
+        launch->verdict = LAB_INVALID;
+        snprintf(reason, sizeof reason, "of %llu messages %llu arrived: %llu lost, %llu twice, %llu out of order, %llu corrupt",
+                 (unsigned long long)i->sent, (unsigned long long)i->received, (unsigned long long)i->lost,
+                 (unsigned long long)i->duplicated, (unsigned long long)i->reordered, (unsigned long long)i->corrupt);
+    } else if (sums->migrated) {
+        launch->verdict = LAB_INVALID;
+        snprintf(reason, sizeof reason, "party %d did not stay on the cpu that it was placed on", sums->migrated_party);
+    } else if (sums->clients && !launch->windows) {
+        launch->verdict = LAB_INVALID;
+        snprintf(reason, sizeof reason, "the distance of the two cores changed within every window");
+    } else if (!sums->steady) {
+        launch->verdict = LAB_TRANSIENT;
+        snprintf(reason, sizeof reason, "the rate had not become steady when measuring ended");
+    }
+    launch->reason = reason[0] ? lab_run_string(run, reason) : NULL;
+}
+
+int lab_collect_launch(const struct lab_collect *collect, struct lab_run *run, struct lab_launch *launch)
+{
+    struct sums sums = {.steady = true};
+    for (size_t n = 0; n < collect->nodes; n++) {
+        for (size_t o = 0; o < collect->done[n]->n_outcomes; o++) {
+            int err = add_outcome(launch, &sums, collect->done[n]->outcomes[o]);
+            if (err)
+                return lab_while(err, "reading the outcome of node %zu", n);
+        }
+    }
+    uint64_t whole_ns = collect->ended_ns - collect->began_ns, measured_ns = launch->elapsed_ns + sums.warmup_ns;
+    launch->overhead_ns = whole_ns > measured_ns ? whole_ns - measured_ns : 0;
+    if (collect->same_clock && sums.first_ns > collect->began_ns)
+        launch->setup_ns = sums.first_ns - collect->began_ns;
+    judge(&sums, run, launch);
+    return 0;
+}

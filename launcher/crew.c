@@ -1,0 +1,304 @@
+#include "launcher/crew.h"
+
+#include "base/child.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/version.h"
+#include "launcher/clean.h"
+#include "launcher/crew_mpiexec.h"
+#include "base/environment.h"
+#include "launcher/lab.h"
+#include "proto/pmi.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SHARED_MEMORY "/dev/shm"
+
+enum { SWEEP_S = 2 };
+
+struct lab_crew {
+    uint32_t nodes;                /* of the run */
+    const struct lab_hosts *hosts; /* NULL: this host, or the user's world */
+    bool lab, world;
+    struct lab_child *children;    /* node processes, or mpiexec alone */
+    uint32_t child_count;
+    int epoll;
+    struct lab_pmi *pmi;           /* local crews only */
+    struct lab_mpiexec_output output;
+    char mark[LAB_CLEAN_MARK];
+    time_t started;
+};
+
+int lab_crew_program(const char *name, char *to, size_t room)
+{
+    char self[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[length > 0 ? length : 0] = '\0';
+    char *slash = strrchr(self, '/');
+    if (slash)
+        *slash = '\0';
+    const char *const folders[] = {self, LAB_LIBEXEC_DIR};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        if (snprintf(to, room, "%s/%s", folders[i], name) < (int)room && access(to, X_OK) == 0)
+            return 0;
+    return lab_refuse(ENOENT, "the program %s is neither in %s nor in %s: build or install ipclab completely", name, self, LAB_LIBEXEC_DIR);
+}
+
+/* ---- starting ---- */
+
+static int watch(struct lab_crew *crew, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    if (epoll_ctl(crew->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
+        return lab_fail(errno, "cannot watch the nodes");
+    return 0;
+}
+
+/* One node process on this host. `more`: NULL-terminated variables; `fd` is the end of its PMI connection, -1: none. */
+static int start_node(struct lab_crew *crew, const char *program, char *const *argv, const char *const *more,
+                      const struct lab_child_fd *fd)
+{
+    char **envp = lab_environment_make(crew->world, more);
+    if (!envp)
+        return lab_fail(ENOMEM, "cannot start a node");
+    const struct lab_child_spec spec = {
+        .path = program, .argv = argv, .envp = envp, .fds = fd, .fd_count = fd ? 1 : 0, .cpu = -1, .own_group = true};
+    struct lab_child child = {0};
+    int err = lab_child_spawn(&spec, &child);
+    free(envp);
+    if (err)
+        return err;
+    crew->children[crew->child_count++] = child;
+    return watch(crew, child.pidfd);
+}
+
+static int start_local(struct lab_crew *crew, const struct lab_crew_spec *spec, const char *program)
+{
+    int err = lab_pmi_new(spec->nodes, &crew->pmi);
+    if (!err)
+        err = watch(crew, lab_pmi_fd(crew->pmi));
+    for (uint32_t i = 0; !err && i < spec->nodes; i++) {
+        char index[16], nodes[16], name[] = "ipclab-node", control[] = "--control", node[] = "--node", of[] = "--nodes",
+             rank[] = "--rank", address[LAB_CREW_ENDPOINT];
+        snprintf(index, sizeof index, "%u", i);
+        snprintf(nodes, sizeof nodes, "%u", spec->nodes);
+        snprintf(address, sizeof address, "%s", spec->control);
+        char *argv[] = {name, control, address, node, index, of, nodes, rank, index, NULL};
+
+        char variables[LAB_PMI_VARIABLES][LAB_PMI_VARIABLE];
+        const char *more[LAB_PMI_VARIABLES + 2] = {crew->mark};
+        struct lab_child_fd fd;
+        err = lab_pmi_take_fd(crew->pmi, i, &fd.from);
+        if (err)
+            break;
+        fd.to = LAB_PMI_FD;
+        lab_pmi_environment(crew->pmi, i, fd.to, variables);
+        for (int v = 0; v < LAB_PMI_VARIABLES; v++)
+            more[v + 1] = variables[v];
+        err = start_node(crew, program, argv, more, &fd);
+        close(fd.from);
+    }
+    return err;
+}
+
+/* Rank 0 of a user's mpirun: its node takes over this process's place in the world. */
+static int start_lead(struct lab_crew *crew, const struct lab_crew_spec *spec, const char *program)
+{
+    char name[] = "ipclab-node", control[] = "--control", world[] = "--world", lead[] = "--lead", address[LAB_CREW_ENDPOINT];
+    snprintf(address, sizeof address, "%s", spec->control);
+    char *argv[] = {name, control, address, world, lead, NULL};
+    const char *more[] = {crew->mark, NULL};
+    const char *number = getenv("PMI_FD");
+    struct lab_child_fd fd = {-1, -1};
+    if (number) {
+        fd.from = fd.to = (int)strtol(number, NULL, 10);
+        if (fd.to < 3 || fcntl(fd.to, F_GETFD) < 0)
+            return lab_refuse(EINVAL, "PMI_FD=%s in the environment is not an open descriptor: this is not a world of mpirun", number);
+    }
+    return start_node(crew, program, argv, more, number ? &fd : NULL);
+}
+
+static int start_remote(struct lab_crew *crew, const struct lab_crew_spec *spec)
+{
+    const char *more[] = {crew->mark, NULL};
+    char **envp = lab_environment_make(false, more);
+    if (!envp)
+        return lab_fail(ENOMEM, "cannot start mpiexec");
+    struct lab_child child = {0};
+    int err = lab_mpiexec_start(spec, envp, &child, &crew->output);
+    free(envp);
+    if (err)
+        return err;
+    crew->children[crew->child_count++] = child;
+    err = watch(crew, child.pidfd);
+    return err ? err : watch(crew, crew->output.fd);
+}
+
+int lab_crew_start(const struct lab_crew_spec *spec, uint64_t deadline_ns, struct lab_crew **ret_crew)
+{
+    if (spec->nodes < 1 || spec->nodes > LAB_CREW_NODES_MAX)
+        return lab_refuse(EINVAL, "%u nodes: 1 to %d are possible", spec->nodes, LAB_CREW_NODES_MAX);
+    if (lab_ns_until(deadline_ns) == 0)
+        return lab_refuse(ETIMEDOUT, "no time is left to start the nodes");
+    char program[PATH_MAX];
+    int err = lab_crew_program("ipclab-node", program, sizeof program);
+    if (err)
+        return err;
+
+    struct lab_crew *crew = calloc(1, sizeof *crew);
+    if (!crew)
+        return lab_fail(ENOMEM, "cannot start the nodes");
+    crew->nodes = spec->nodes;
+    crew->hosts = spec->hosts;
+    crew->lab = spec->lab;
+    crew->world = spec->world;
+    crew->output.fd = -1;
+    crew->started = time(NULL);
+    lab_clean_mark(crew->mark);
+    crew->children = calloc(spec->nodes, sizeof *crew->children);
+    crew->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (!crew->children)
+        err = lab_fail(ENOMEM, "cannot start the nodes");
+    else if (crew->epoll < 0)
+        err = lab_fail(errno, "cannot watch the nodes");
+    else if (spec->world)
+        err = start_lead(crew, spec, program);
+    else if (spec->hosts)
+        err = start_remote(crew, spec);
+    else
+        err = start_local(crew, spec, program);
+    if (err) {
+        struct lab_error why = *lab_error_last();
+        lab_crew_end(crew, 0);
+        return lab_refuse_at(why.file, why.line, why.code, "%s", why.text);
+    }
+    *ret_crew = crew;
+    return 0;
+}
+
+/* ---- watching ---- */
+
+int lab_crew_poll_fd(const struct lab_crew *crew)
+{
+    return crew->epoll;
+}
+
+const char *lab_crew_host(const struct lab_crew *crew, uint32_t node)
+{
+    return crew->hosts ? lab_hosts_of_node(crew->hosts, node)->name : "this host";
+}
+
+uint32_t lab_crew_alive(const struct lab_crew *crew)
+{
+    uint32_t alive = 0;
+    for (uint32_t i = 0; i < crew->child_count; i++)
+        alive += crew->children[i].pid > 0;
+    return alive;
+}
+
+static void serve(struct lab_crew *crew)
+{
+    if (crew->pmi)
+        lab_pmi_serve(crew->pmi);
+    if (crew->output.fd >= 0 && !lab_mpiexec_read(&crew->output))
+        lab_mpiexec_close(&crew->output);
+}
+
+/* mpiexec's group holds the processes that it forked to reach the hosts; without them the proxies there end their nodes. */
+static void kill_child(struct lab_crew *crew, uint32_t i)
+{
+    if (crew->children[i].pid > 0 && crew->hosts)
+        kill(-crew->children[i].pid, SIGKILL);
+    lab_child_kill(&crew->children[i]);
+}
+
+int lab_crew_event(struct lab_crew *crew, struct lab_crew_event *ret_event)
+{
+    serve(crew);
+    if (crew->hosts && lab_crew_alive(crew) &&
+        lab_mpiexec_unreachable(&crew->output, crew->hosts, ret_event->text, sizeof ret_event->text)) {
+        kill_child(crew, 0);
+        ret_event->node = -1;
+        ret_event->status = SIGKILL;
+        return 0;
+    }
+    for (uint32_t i = 0; i < crew->child_count; i++) {
+        int status;
+        if (crew->children[i].pid <= 0 || lab_child_reap(&crew->children[i], 0, &status) != 0)
+            continue;
+        serve(crew); /* its last words */
+        struct lab_crew_event event = {.node = (int32_t)i, .status = status};
+        char how[LAB_CHILD_STATUS_TEXT];
+        if (crew->hosts)
+            lab_mpiexec_explain(&crew->output, status, crew->hosts, crew->nodes, &event);
+        else
+            snprintf(event.text, sizeof event.text, "node %u on %s %s", i, lab_crew_host(crew, i), lab_child_status_text(status, how));
+        *ret_event = event;
+        return 0;
+    }
+    return -EAGAIN;
+}
+
+/* ---- ending ---- */
+
+/* Lets those who were told to go leave by themselves; their MPI_Finalize needs the PMI server. */
+static void wait_until_gone(struct lab_crew *crew, uint64_t deadline_ns)
+{
+    struct lab_crew_event event;
+    while (lab_crew_alive(crew) && lab_ns_until(deadline_ns)) {
+        if (lab_crew_event(crew, &event) == 0)
+            continue;
+        struct pollfd happened = {.fd = crew->epoll, .events = POLLIN};
+        if (poll(&happened, 1, lab_ms_until(deadline_ns)) < 0 && errno != EINTR)
+            break;
+    }
+}
+
+static void clean_shared_memory(const struct lab_crew *crew)
+{
+    if (!crew->world)
+        lab_clean_shm(SHARED_MEMORY, crew->started, NULL, false);
+    if (!crew->lab)
+        return;
+    struct lab_lab_host *hosts = NULL;
+    size_t count = 0;
+    if (lab_lab_list(&hosts, &count))
+        return;
+    for (size_t i = 0; i < count; i++) {
+        char directory[64];
+        snprintf(directory, sizeof directory, "/proc/%d/root" SHARED_MEMORY, (int)hosts[i].pid);
+        if (hosts[i].running)
+            lab_clean_shm(directory, crew->started, NULL, false);
+    }
+    free(hosts);
+}
+
+void lab_crew_end(struct lab_crew *crew, uint64_t grace_deadline_ns)
+{
+    if (!crew)
+        return;
+    if (grace_deadline_ns)
+        wait_until_gone(crew, grace_deadline_ns);
+    bool killed = lab_crew_alive(crew) > 0;
+    for (uint32_t i = 0; i < crew->child_count; i++)
+        kill_child(crew, i);
+    lab_clean_marked(crew->mark, lab_now_ns() + SWEEP_S * LAB_NS_PER_S);
+    if (killed || crew->hosts || crew->pmi)
+        clean_shared_memory(crew);
+    lab_mpiexec_close(&crew->output);
+    lab_pmi_free(crew->pmi);
+    if (crew->epoll >= 0)
+        close(crew->epoll);
+    free(crew->children);
+    free(crew);
+}

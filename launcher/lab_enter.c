@@ -1,0 +1,126 @@
+/* A command inside a virtual host: ipclab lab exec, and what mpiexec takes for ssh. */
+#include "launcher/lab.h"
+
+#include "base/error.h"
+#include "launcher/lab_state.h"
+#include "launcher/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { NOT_EXECUTABLE = 126, NOT_FOUND = 127, BY_SIGNAL = 128 };
+
+static int find_host(const char *wanted, struct lab_state_host *ret_host)
+{
+    struct lab_state state;
+    int err = lab_state_read(&state);
+    if (err)
+        return err;
+    if (!state.count)
+        return lab_refuse(ENOENT, "no virtual hosts are up: sudo ipclab lab up 2");
+    for (uint32_t i = 0; i < state.count; i++)
+        if (strcmp(state.hosts[i].name, wanted) == 0 || strcmp(state.hosts[i].address, wanted) == 0) {
+            *ret_host = state.hosts[i];
+            return 0;
+        }
+    return lab_refuse(ENOENT, "'%.40s' is no virtual host; there are %s (%s) to %s (%s)", wanted, state.hosts[0].name,
+                      state.hosts[0].address, state.hosts[state.count - 1].name, state.hosts[state.count - 1].address);
+}
+
+/* All namespaces of the host at once, through its pidfd; the pid namespace holds for children only. */
+static int enter(const struct lab_state_host *host)
+{
+    int pidfd;
+    int err = lab_process_open(&host->init, &pidfd);
+    if (err == -ESRCH)
+        return lab_refuse(EHOSTDOWN, "the virtual host %s has ended: sudo ipclab lab down, then up again", host->name);
+    if (err)
+        return lab_fail(-err, "cannot look at virtual host %s", host->name);
+    if (setns(pidfd, CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWPID) < 0)
+        err = lab_fail(errno, "cannot enter virtual host %s", host->name);
+    close(pidfd);
+    return err;
+}
+
+/* `alive` is readable (at its end) once the parent is gone: PR_SET_PDEATHSIG alone would miss one that went before. */
+static _Noreturn void become(char *const *argv, const char *folder, int alive, const sigset_t *mask)
+{
+    struct pollfd gone = {.fd = alive, .events = POLLIN};
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || poll(&gone, 1, 0) != 0)
+        _exit(NOT_EXECUTABLE);
+    if (chdir(folder) < 0 && chdir("/") < 0)
+        _exit(NOT_EXECUTABLE);
+    sigprocmask(SIG_SETMASK, mask, NULL);
+    execvp(argv[0], argv);
+    int code = errno == ENOENT || errno == ENOTDIR ? NOT_FOUND : NOT_EXECUTABLE;
+    fprintf(stderr, "cannot execute %s: %s\n", argv[0], strerror(errno));
+    _exit(code);
+}
+
+/* Signals are passed on, but for those of the terminal's keys, which its whole process group has had from the kernel. */
+static int attend(pid_t pid, const sigset_t *awaited)
+{
+    for (;;) {
+        siginfo_t happened;
+        int number = sigwaitinfo(awaited, &happened);
+        if (number > 0 && number != SIGCHLD) {
+            if (happened.si_code != SI_KERNEL)
+                kill(pid, number); /* not reaped yet: the pid is still the child's */
+            continue;
+        }
+        int status;
+        pid_t ended = waitpid(pid, &status, WNOHANG);
+        if (ended < 0)
+            return lab_fail(errno, "cannot wait for the command");
+        if (ended == pid)
+            return WIFSIGNALED(status) ? BY_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
+    }
+}
+
+int lab_lab_exec(const char *host, char *const *argv)
+{
+    struct lab_state_host found;
+    char folder[PATH_MAX];
+    int err = lab_state_permitted();
+    if (!err)
+        err = find_host(host, &found);
+    if (err)
+        return err;
+    if (!getcwd(folder, sizeof folder))
+        strcpy(folder, "/");
+    err = enter(&found);
+    if (err)
+        return err;
+
+    static const int passed[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH, SIGCHLD};
+    sigset_t awaited, before;
+    sigemptyset(&awaited);
+    for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
+        sigaddset(&awaited, passed[i]);
+    sigprocmask(SIG_BLOCK, &awaited, &before);
+    int alive[2];
+    if (pipe2(alive, O_CLOEXEC) < 0)
+        return lab_fail(errno, "cannot start a command in %s", host);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid < 0)
+        err = lab_fail(errno, "cannot start a command in %s", host);
+    if (pid == 0) {
+        close(alive[1]);
+        become(argv, folder, alive[0], &before);
+    }
+    close(alive[0]);
+    int code = err ? err : attend(pid, &awaited);
+    close(alive[1]);
+    return code;
+}

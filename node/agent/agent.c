@@ -1,0 +1,335 @@
+#include "node/agent/agent.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/version.h"
+#include "node/agent/launch.h"
+#include "node/agent/limits.h"
+#include "observe/host.h"
+#include "proto/bus/bus.h"
+#include "proto/codec.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HEARTBEAT_MS = 250, SEND_WITHIN_MS = 500 };
+
+struct agent {
+    const struct lab_agent_spec *spec;
+    struct lab_bus *bus;
+    struct lab_launch_run *launch;   /* NULL: none */
+    enum lab_stage told;             /* the last stage the launcher was told of */
+    struct lab_limits_run *limits;   /* NULL: none are being measured */
+    uint32_t number;                 /* of the launch or of the limits */
+    uint64_t beat_ns;                /* when the next heartbeat is due */
+    struct pollfd *polls;
+    uint32_t poll_room;
+    bool leave;
+};
+
+/* The queue towards the launcher holds thousands of frames; full means that it does not read any more. */
+static int say(struct agent *agent, Lab__Frame *frame)
+{
+    uint64_t deadline_ns = lab_now_ns() + SEND_WITHIN_MS * LAB_NS_PER_MS;
+    frame->launch = agent->number;
+    int err;
+    while ((err = lab_bus_send(agent->bus, 0, frame)) == -EAGAIN && lab_now_ns() < deadline_ns)
+        poll(NULL, 0, 1);
+    return err == -EAGAIN ? lab_refuse(ETIMEDOUT, "the launcher does not take what node %u sends", agent->spec->node) : err;
+}
+
+static Lab__Frame frame_of(Lab__Frame__BodyCase body)
+{
+    Lab__Frame frame = LAB__FRAME__INIT;
+    frame.body_case = body;
+    return frame;
+}
+
+static int say_hello(struct agent *agent)
+{
+    struct lab_host_facts facts;
+    int err = lab_host_read(&facts);
+    if (err)
+        return err;
+    Lab__Host host = LAB__HOST__INIT;
+    host.name = facts.name;
+    host.cpu = facts.cpu;
+    host.cores = facts.cores;
+    host.kernel = facts.kernel;
+    host.memory_bytes = facts.memory_bytes;
+    host.hypervisor = facts.hypervisor;
+    host.shm_free_bytes = facts.shm_free_bytes;
+    host.n_cpus = facts.cpu_count;
+    host.cpus = facts.cpus;
+    Lab__Hello hello = LAB__HELLO__INIT;
+    hello.version = (char *)(uintptr_t)LAB_VERSION;
+    hello.node = agent->spec->node;
+    hello.host = &host;
+    hello.boot_id = facts.boot_id;
+    hello.rank = agent->spec->rank;
+    Lab__Frame frame = frame_of(LAB__FRAME__BODY_HELLO);
+    frame.hello = &hello;
+    return say(agent, &frame);
+}
+
+static int say_fault(struct agent *agent, const Lab__Fault *fault)
+{
+    Lab__Frame frame = frame_of(LAB__FRAME__BODY_FAULT);
+    frame.fault = (Lab__Fault *)(uintptr_t)fault;
+    return say(agent, &frame);
+}
+
+static int say_error(struct agent *agent, int err)
+{
+    Lab__Fault fault = LAB__FAULT__INIT;
+    char text[LAB_ERROR_TEXT];
+    snprintf(text, sizeof text, "%s", lab_error_last()->code ? lab_error_last()->text : strerror(-err));
+    fault.error = -err;
+    fault.text = text;
+    fault.party = -1;
+    return say_fault(agent, &fault);
+}
+
+/* ---- what the launch has come to ---- */
+
+static int end_launch(struct agent *agent)
+{
+    struct lab_launch_run *launch = agent->launch;
+    agent->launch = NULL;
+    return lab_launch_end(launch);
+}
+
+static int say_listen(struct agent *agent)
+{
+    Lab__Listen listen;
+    Lab__Endpoint **endpoints = calloc(lab_launch_endpoint_count(agent->launch) + 1, sizeof *endpoints);
+    if (!endpoints)
+        return lab_fail(ENOMEM, "no memory for addresses");
+    lab_launch_endpoints(agent->launch, &listen, endpoints);
+    Lab__Frame frame = frame_of(LAB__FRAME__BODY_LISTEN);
+    frame.listen = &listen;
+    int err = say(agent, &frame);
+    free(endpoints);
+    return err;
+}
+
+static int say_ready(struct agent *agent)
+{
+    Lab__Ready ready = LAB__READY__INIT;
+    ready.parties = agent->launch ? lab_launch_party_count(agent->launch) : 0;
+    Lab__Frame frame = frame_of(LAB__FRAME__BODY_READY);
+    frame.ready = &ready;
+    return say(agent, &frame);
+}
+
+static int say_done(struct agent *agent)
+{
+    Lab__Done done = LAB__DONE__INIT;
+    if (agent->launch)
+        lab_launch_done(agent->launch, &done);
+    Lab__Frame frame = frame_of(LAB__FRAME__BODY_DONE);
+    frame.done = &done;
+    return say(agent, &frame);
+}
+
+static int report_stage(struct agent *agent)
+{
+    enum lab_stage stage = lab_launch_stage(agent->launch);
+    if (stage == agent->told)
+        return 0;
+    agent->told = stage;
+    int err = 0;
+    switch (stage) {
+    case LAB_STAGE_LISTENING:
+        return say_listen(agent);
+    case LAB_STAGE_READY:
+        return say_ready(agent);
+    case LAB_STAGE_DONE:
+        err = say_done(agent);
+        return err ? err : end_launch(agent);
+    case LAB_STAGE_FAILED:
+        err = say_fault(agent, lab_launch_fault(agent->launch));
+        return err ? err : end_launch(agent);
+    default:
+        return 0;
+    }
+}
+
+/* ---- what the launcher says ---- */
+
+static int begin(struct agent *agent, Lab__Frame *frame)
+{
+    if (agent->launch || agent->limits) {
+        lab_codec_free(frame);
+        return lab_refuse(EPROTO, "an ASSIGN arrived while launch %u was running", agent->number);
+    }
+    agent->number = frame->launch;
+    agent->told = LAB_STAGE_OPENING;
+    if (frame->assign->limits) {
+        lab_codec_free(frame);
+        return say_ready(agent);
+    }
+    int err = lab_launch_begin(frame, agent->spec->node, agent->spec->worker_path, &agent->launch);
+    return err ? say_error(agent, err) : 0;
+}
+
+static int go(struct agent *agent)
+{
+    if (agent->launch) {
+        if (lab_launch_stage(agent->launch) == LAB_STAGE_READY)
+            lab_launch_go(agent->launch);
+        return 0;
+    }
+    return lab_limits_begin(&agent->limits);
+}
+
+static int abandon(struct agent *agent)
+{
+    int err = agent->launch ? end_launch(agent) : 0;
+    lab_limits_end(agent->limits);
+    agent->limits = NULL;
+    return err ? err : say_done(agent);
+}
+
+/* Takes the frame over. */
+static int obey(struct agent *agent, Lab__Frame *frame)
+{
+    if (frame->body_case == LAB__FRAME__BODY_ASSIGN)
+        return begin(agent, frame);
+    int err = 0;
+    bool current = frame->launch == agent->number;
+    switch (frame->body_case) {
+    case LAB__FRAME__BODY_CONNECT:
+        if (current && agent->launch && lab_launch_stage(agent->launch) == LAB_STAGE_LISTENING)
+            lab_launch_connect(agent->launch, frame->connect);
+        break;
+    case LAB__FRAME__BODY_GO:
+        err = current ? go(agent) : 0;
+        break;
+    case LAB__FRAME__BODY_ABORT:
+        err = current ? abandon(agent) : 0;
+        break;
+    case LAB__FRAME__BODY_BYE:
+        agent->leave = true;
+        break;
+    default:
+        err = lab_refuse(EPROTO, "the launcher sent frame %d, which only nodes send", (int)frame->body_case);
+    }
+    lab_codec_free(frame);
+    return err;
+}
+
+static int listen_to_launcher(struct agent *agent)
+{
+    Lab__Frame *frame;
+    uint32_t from;
+    int err = 0;
+    while (!err && !agent->leave && (err = lab_bus_receive(agent->bus, &from, &frame)) == 0)
+        err = obey(agent, frame);
+    return err == -EAGAIN ? 0 : err;
+}
+
+/* ---- limits ---- */
+
+static int finish_limits(struct agent *agent)
+{
+    Lab__Limits limits = LAB__LIMITS__INIT;
+    limits.node = agent->spec->node;
+    int err = lab_limits_collect(agent->limits, &limits);
+    if (err == -EAGAIN)
+        return 0;
+    if (!err) {
+        Lab__Frame frame = frame_of(LAB__FRAME__BODY_LIMITS);
+        frame.limits = &limits;
+        err = say(agent, &frame);
+    } else {
+        err = say_error(agent, err);
+    }
+    lab_limits_end(agent->limits);
+    agent->limits = NULL;
+    return err ? err : say_done(agent);
+}
+
+/* ---- the loop ---- */
+
+static int reserve_polls(struct agent *agent)
+{
+    uint32_t wanted = 2 + (agent->launch ? lab_launch_poll_count(agent->launch) : 0);
+    if (wanted <= agent->poll_room)
+        return 0;
+    struct pollfd *polls = realloc(agent->polls, wanted * sizeof *polls);
+    if (!polls)
+        return lab_fail(ENOMEM, "no memory to watch %u descriptors", wanted);
+    agent->polls = polls;
+    agent->poll_room = wanted;
+    return 0;
+}
+
+static int wait_for_news(struct agent *agent)
+{
+    int err = reserve_polls(agent);
+    if (err)
+        return err;
+    uint32_t count = 0;
+    agent->polls[count++] = (struct pollfd){.fd = lab_bus_fd(agent->bus), .events = POLLIN};
+    if (agent->limits)
+        agent->polls[count++] = (struct pollfd){.fd = lab_limits_fd(agent->limits), .events = POLLIN};
+    if (agent->launch)
+        count += lab_launch_polls(agent->launch, agent->polls + count);
+    if (poll(agent->polls, count, lab_ms_until(agent->beat_ns)) < 0 && errno != EINTR)
+        return lab_fail(errno, "cannot wait for news");
+    return 0;
+}
+
+static int beat(struct agent *agent)
+{
+    if (lab_now_ns() < agent->beat_ns)
+        return 0;
+    agent->beat_ns = lab_now_ns() + HEARTBEAT_MS * LAB_NS_PER_MS;
+    if (!lab_bus_alive(agent->bus))
+        return lab_refuse(ECONNRESET, "the launcher is gone");
+    Lab__Progress progress = LAB__PROGRESS__INIT;
+    Lab__Frame frame = frame_of(LAB__FRAME__BODY_PROGRESS);
+    frame.progress = &progress;
+    return say(agent, &frame);
+}
+
+static int serve(struct agent *agent)
+{
+    int err = say_hello(agent);
+    while (!err && !agent->leave) {
+        err = listen_to_launcher(agent);
+        if (!err && agent->launch)
+            lab_launch_step(agent->launch);
+        while (!err && agent->launch && lab_launch_stage(agent->launch) != agent->told)
+            err = report_stage(agent);
+        if (!err && agent->limits)
+            err = finish_limits(agent);
+        if (!err)
+            err = beat(agent);
+        /* What was sent may have been answered already: the bus descriptor only tells of changes. */
+        if (!err)
+            err = listen_to_launcher(agent);
+        if (!err && !agent->leave)
+            err = wait_for_news(agent);
+    }
+    return err;
+}
+
+int lab_agent_run(const struct lab_agent_spec *spec)
+{
+    struct agent agent = {.spec = spec};
+    int err = lab_bus_join(spec->control, spec->node, &agent.bus);
+    if (err)
+        return err;
+    agent.beat_ns = lab_now_ns() + HEARTBEAT_MS * LAB_NS_PER_MS;
+    err = serve(&agent);
+    int ended = agent.launch ? end_launch(&agent) : 0;
+    lab_limits_end(agent.limits);
+    lab_bus_close(agent.bus);
+    free(agent.polls);
+    return err ? err : ended;
+}

@@ -1,0 +1,204 @@
+#include "node/agent/layout.h"
+
+#include "base/error.h"
+#include "node/lane/lane.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum { PARTIES_MAX = 4096, EDGES_MAX = 1 << 20, WINDOW_MAX = 1 << 20 };
+
+/* The legs of a relay carry what the experiment's transport is, unless that is itself a way between hosts. */
+static const struct lab_transport *leg_of(const struct lab_transport *transport)
+{
+    return transport->caps & LAB_CAP_REMOTE ? lab_transport_named("shm-ring") : transport;
+}
+
+/* The experiment's wait where the transport can do it; else the one nearest in meaning: sleeping for sleeping. */
+static enum lab_wait wait_for(const struct lab_transport *transport, enum lab_wait wanted)
+{
+    if (transport->waits & LAB_WAIT_BIT(wanted))
+        return wanted;
+    if ((wanted == LAB_WAIT_BLOCK || wanted == LAB_WAIT_FUTEX) && transport->waits & LAB_WAIT_BIT(LAB_WAIT_FUTEX))
+        return LAB_WAIT_FUTEX;
+    return (enum lab_wait)__builtin_ctz(transport->waits);
+}
+
+static int check(const Lab__Assign *assign, uint32_t node)
+{
+    const Lab__Cell *cell = assign->cell;
+    uint32_t parties = assign->nodes * (assign->workers_per_node ? assign->workers_per_node : 1);
+    if (!cell)
+        return lab_refuse(EPROTO, "an ASSIGN without a cell");
+    if (assign->nodes <= node || assign->nodes > PARTIES_MAX || assign->workers_per_node > PARTIES_MAX || parties > PARTIES_MAX)
+        return lab_refuse(EPROTO, "%u nodes of %u workers, this one being %u: not possible", assign->nodes, assign->workers_per_node, node);
+    if (assign->n_places != parties || assign->n_hosts != assign->nodes || assign->n_edges > EDGES_MAX)
+        return lab_refuse(EPROTO, "%zu places for %u parties, %zu hosts for %u nodes, %zu edges", assign->n_places, parties,
+                          assign->n_hosts, assign->nodes, assign->n_edges);
+    if (cell->size_bytes < 8 || cell->size_bytes > INT32_MAX / 2 || !cell->window || cell->window > WINDOW_MAX || !cell->batch)
+        return lab_refuse(EPROTO, "messages of %llu bytes, %u in flight, %u at once: not possible", (unsigned long long)cell->size_bytes,
+                          cell->window, cell->batch);
+    for (size_t e = 0; e < assign->n_edges; e++)
+        if (assign->edges[e]->client >= parties || assign->edges[e]->server >= parties)
+            return lab_refuse(EPROTO, "edge %zu joins parties %u and %u of %u", e, assign->edges[e]->client, assign->edges[e]->server, parties);
+    return 0;
+}
+
+struct maker {
+    const Lab__Assign *assign;
+    const struct lab_transport *transport, *link;
+    enum lab_wait wait;
+    struct lab_layout *layout;
+};
+
+static uint32_t node_of(const struct maker *m, uint32_t party)
+{
+    return m->assign->workers_per_node ? party / m->assign->workers_per_node : party;
+}
+
+static struct lab_channel channel_for(const struct maker *m, const struct lab_transport *transport, uint32_t number, uint32_t message_max)
+{
+    return (struct lab_channel){
+        .transport = transport, .wait = wait_for(transport, m->wait), .id = number, .message_max = message_max,
+        .window = m->assign->cell->window, .batch = transport->caps & LAB_CAP_BATCH ? m->assign->cell->batch : 1,
+    };
+}
+
+static int add_path(const struct maker *m, uint32_t number, uint32_t tx, uint32_t rx, uint32_t size)
+{
+    struct lab_layout *layout = m->layout;
+    uint32_t tx_node = node_of(m, tx), rx_node = node_of(m, rx);
+    bool crosses = tx_node != rx_node;
+    layout->crosses = layout->crosses || crosses;
+    struct lab_path path = {.number = number, .party = {tx, rx}, .here = {tx_node == layout->node, rx_node == layout->node}};
+    if (!path.here[LAB_TX] && !path.here[LAB_RX])
+        return 0;
+    if (!layout->nodes_talk) {
+        path.has[LAB_HOP_LOCAL] = true;
+        path.channel[LAB_HOP_LOCAL] = channel_for(m, crosses ? leg_of(m->transport) : m->transport, number, size);
+    }
+    if (crosses) {
+        if (!m->link)
+            return lab_refuse(EPROTO, "edge %u crosses nodes, and no link between them was named", number / 2);
+        struct lab_channel link = channel_for(m, m->link, number, lab_lane_wire_bytes(size, true));
+        link.crosses_nodes = true;
+        link.crosses_hosts = m->assign->hosts[rx_node][0] || m->assign->hosts[tx_node][0];
+        link.host = m->assign->hosts[rx_node][0] ? m->assign->hosts[rx_node] : NULL;
+        link.rank[LAB_TX] = (int)tx_node;
+        link.rank[LAB_RX] = (int)rx_node;
+        path.has[LAB_HOP_LINK] = true;
+        path.channel[LAB_HOP_LINK] = link;
+    } else if (layout->nodes_talk) {
+        return lab_refuse(EPROTO, "edge %u joins node %u to itself", number / 2, tx_node);
+    }
+    layout->paths[layout->path_count++] = path;
+    return 0;
+}
+
+static struct lab_party *party_of(struct lab_layout *layout, uint32_t index)
+{
+    for (uint32_t p = 0; p < layout->party_count; p++)
+        if (layout->parties[p].index == index)
+            return &layout->parties[p];
+    return NULL;
+}
+
+/* Ranks go to the workers that have an end in an MPI channel, in party order: all of a world must initialise together. */
+static void rank_workers(struct lab_layout *layout)
+{
+    for (uint32_t p = 0; p < layout->party_count; p++) {
+        struct lab_party *party = &layout->parties[p];
+        bool member = false;
+        party->idle = true;
+        for (uint32_t i = 0; i < layout->path_count; i++) {
+            const struct lab_path *path = &layout->paths[i];
+            if (path->party[LAB_TX] != party->index && path->party[LAB_RX] != party->index)
+                continue;
+            party->idle = false;
+            member = member || (path->has[LAB_HOP_LOCAL] && path->channel[LAB_HOP_LOCAL].transport->caps & LAB_CAP_WORLD);
+        }
+        party->rank = member ? (int)layout->ranks++ : -1;
+    }
+    for (uint32_t i = 0; i < layout->path_count; i++) {
+        struct lab_path *path = &layout->paths[i];
+        for (int role = 0; role < 2; role++) {
+            const struct lab_party *party = party_of(layout, path->party[role]);
+            path->channel[LAB_HOP_LOCAL].rank[role] = party ? party->rank : -1;
+        }
+    }
+}
+
+static void find_probed(const struct maker *m)
+{
+    struct lab_layout *layout = m->layout;
+    if (layout->nodes_talk || m->assign->n_edges != 1)
+        return;
+    const struct lab_party *client = party_of(layout, m->assign->edges[0]->client);
+    const struct lab_party *server = party_of(layout, m->assign->edges[0]->server);
+    layout->probed = client && server && client != server && client->cpu >= 0 && server->cpu >= 0 && client->cpu != server->cpu;
+}
+
+int lab_layout_make(const Lab__Assign *assign, uint32_t node, struct lab_layout *ret_layout)
+{
+    int err = check(assign, node);
+    if (err)
+        return err;
+    const Lab__Cell *cell = assign->cell;
+    struct lab_layout layout = {
+        .node = node, .nodes_talk = assign->workers_per_node == 0, .pattern = lab_pattern_named(cell->pattern),
+        .party_count = assign->workers_per_node ? assign->workers_per_node : 1,
+    };
+    struct maker m = {.assign = assign, .transport = lab_transport_named(cell->transport), .link = lab_transport_named(cell->link), .layout = &layout};
+    if (!m.transport || !layout.pattern)
+        return lab_refuse(EPROTO, "there is no transport '%s' or no pattern '%s' here", cell->transport, cell->pattern);
+    if (layout.nodes_talk)
+        m.link = m.transport;
+    err = lab_wait_named(cell->wait, &m.wait);
+    if (err)
+        return err;
+
+    layout.parties = calloc(layout.party_count, sizeof *layout.parties);
+    layout.paths = calloc(assign->n_edges * 2 + 1, sizeof *layout.paths);
+    if (!layout.parties || !layout.paths)
+        err = lab_fail(ENOMEM, "no memory for %u workers and %zu edges", layout.party_count, assign->n_edges);
+    for (uint32_t p = 0; !err && p < layout.party_count; p++) {
+        uint32_t index = node * layout.party_count + p;
+        layout.parties[p] = (struct lab_party){.index = index, .cpu = assign->places[index]->cpu, .rank = -1};
+    }
+    for (uint32_t e = 0; !err && e < assign->n_edges; e++) {
+        const Lab__Edge *edge = assign->edges[e];
+        uint32_t size = (uint32_t)cell->size_bytes;
+        err = add_path(&m, 2 * e, edge->client, edge->server, size);
+        if (!err && edge->client != edge->server)
+            err = add_path(&m, 2 * e + 1, edge->server, edge->client, layout.pattern->reply_bytes(size));
+    }
+    if (err) {
+        lab_layout_fini(&layout);
+        return err;
+    }
+    rank_workers(&layout);
+    find_probed(&m);
+    *ret_layout = layout;
+    return 0;
+}
+
+void lab_layout_fini(struct lab_layout *layout)
+{
+    free(layout->parties);
+    free(layout->paths);
+    *layout = (struct lab_layout){0};
+}
+
+const struct lab_path *lab_layout_path(const struct lab_layout *layout, uint32_t number, uint32_t *ret_index)
+{
+    uint32_t low = 0, high = layout->path_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (layout->paths[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *ret_index = low;
+    return low < layout->path_count && layout->paths[low].number == number ? &layout->paths[low] : NULL;
+}

@@ -1,0 +1,34 @@
+/* The relay of one node in one launch: carries messages between its workers and other nodes.
+ *
+ * Two threads, so that a full link towards a peer cannot stop what that peer is sending here: one takes messages from the
+ * workers' legs, puts each into the protobuf envelope and sends it over its link; the other receives envelopes, checks them
+ * and puts the payload onto the leg. Neither buffers: a leg or a link that is full holds the pump, and through the window the
+ * sender. A thread that finds nothing to do polls, then yields, then sleeps up to 50 us. */
+#ifndef LAB_NODE_AGENT_RELAY_H
+#define LAB_NODE_AGENT_RELAY_H
+
+#include "node/agent/layout.h"
+
+struct lab_relay;
+
+/* What the relay needs of a path: its two wires, already provisioned (local) and connected (link). */
+struct lab_relay_path {
+    const struct lab_path *path;
+    struct lab_wire wire[LAB_HOPS];
+};
+
+/* Starts the threads; the ends are opened in them. Descriptors in the wires (the relay's side) belong to the relay from now on.
+ * `paths` is copied, the layout must outlive the relay. */
+int lab_relay_start(const struct lab_relay_path *paths, uint32_t count, uint64_t run, uint32_t epoch, uint64_t deadline_ns,
+                    struct lab_relay **ret_relay);
+
+/* Readable when the state has changed. */
+int lab_relay_fd(const struct lab_relay *relay);
+
+/* 0: still opening; 1: all ends are open; -errno: it failed, the reason is put into the caller's error record. */
+int lab_relay_state(struct lab_relay *relay);
+
+/* Stops and joins the threads (each operation has a deadline, at most `deadline_ns` of start). NULL is harmless. */
+void lab_relay_stop(struct lab_relay *relay);
+
+#endif

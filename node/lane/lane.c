@@ -1,0 +1,284 @@
+#include "node/lane/lane.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SAMPLE_EVERY = 64 };
+
+int lab_lane_init(struct lab_lane *lane, struct lab_end *end, uint32_t size, uint8_t sender, uint64_t seed, bool verify_all,
+                  const struct lab_envelope *envelope)
+{
+    struct lab_lane made = {
+        .end = end, .loan = end->ops->reserve != NULL, .verify_all = verify_all, .envelope = envelope != NULL,
+    };
+    if (envelope)
+        made.head = *envelope;
+    int err = lab_stencil_init(&made.stencil, size, sender, seed);
+    if (err)
+        return err;
+    if (!made.loan || made.envelope) {
+        /* The message is 64-byte aligned, the envelope lies in the 64 bytes before it; a little more than is expected
+         * fits, so that an over-long message is seen as such. */
+        size_t room = ((size_t)size + LAB_ENVELOPE_HEAD + 127) & ~(size_t)63;
+        made.buffer = aligned_alloc(64, room);
+        if (!made.buffer) {
+            lab_stencil_fini(&made.stencil);
+            return lab_fail(ENOMEM, "no memory for a message of %u bytes", size);
+        }
+        memset(made.buffer, 0, room);
+        memcpy(made.buffer + LAB_ENVELOPE_HEAD, made.stencil.body, size);
+    }
+    *lane = made;
+    return 0;
+}
+
+void lab_lane_fini(struct lab_lane *lane)
+{
+    lab_end_close(lane->end);
+    lab_stencil_fini(&lane->stencil);
+    free(lane->buffer);
+    *lane = (struct lab_lane){0};
+}
+
+/* ---- sending ---- */
+
+static int put_lent(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
+{
+    struct lab_end *end = lane->end;
+    const struct lab_transport_ops *ops = end->ops;
+    uint32_t batch = end->channel.batch;
+    while (count) {
+        struct lab_span span;
+        int err = ops->reserve(end, lane->stencil.size, count < batch ? count : batch, deadline_ns, &span);
+        if (err)
+            return err;
+        count -= span.count;
+        lab_message_fill(&lane->stencil, &span, lane->next, count ? 0 : last_flags);
+        ops->commit(end, span.count);
+        lane->next += span.count;
+        lane->account.sent += span.count;
+    }
+    return 0;
+}
+
+static int put_copied(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
+{
+    unsigned char *message = lane->buffer + LAB_ENVELOPE_HEAD;
+    while (count) {
+        count--;
+        lab_message_refresh(&lane->stencil, message, lane->next, count ? 0 : last_flags);
+        const unsigned char *from = message;
+        if (lane->envelope) {
+            lane->head.sequence = lane->next;
+            lane->head.stamp_ns = lab_now_ns();
+            lab_envelope_write(&lane->head, lane->stencil.size, lane->buffer);
+            from = lane->buffer;
+        }
+        int err = lab_end_send(lane->end, from, lab_lane_wire_bytes(lane->stencil.size, lane->envelope), deadline_ns);
+        if (err)
+            return err;
+        lane->next++;
+        lane->account.sent++;
+    }
+    return 0;
+}
+
+int lab_lane_put(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
+{
+    if (lane->loan && !lane->envelope)
+        return put_lent(lane, count, last_flags, deadline_ns);
+    return put_copied(lane, count, last_flags, deadline_ns);
+}
+
+/* ---- receiving ---- */
+
+/* A message out of order: is it one that was counted lost (late), or one that came already? */
+static void account_stray(struct lab_lane *lane, uint32_t sequence)
+{
+    for (uint32_t g = lane->gaps; g-- > 0;) {
+        uint32_t offset = sequence - lane->gap[g].from, count = lane->gap[g].count;
+        if (offset >= count)
+            continue;
+        lane->account.reordered++;
+        lane->account.lost--;
+        lane->account.received++;
+        /* What remains of the gap: the part before, and the part after if there is room to remember it. */
+        lane->gap[g].count = offset;
+        if (offset + 1 < count && lane->gaps < LAB_GAPS_MAX) {
+            lane->gap[lane->gaps].from = sequence + 1;
+            lane->gap[lane->gaps].count = count - offset - 1;
+            lane->gaps++;
+        }
+        return;
+    }
+    lane->account.duplicated++;
+}
+
+static void account_label(struct lab_lane *lane, const struct lab_label *label)
+{
+    uint32_t ahead = label->sequence - lane->next;
+    if (ahead > UINT32_MAX / 2) {
+        account_stray(lane, label->sequence);
+        return;
+    }
+    if (ahead) {
+        lane->account.lost += ahead;
+        if (lane->gaps == LAB_GAPS_MAX)
+            memmove(&lane->gap[0], &lane->gap[1], --lane->gaps * sizeof lane->gap[0]);
+        lane->gap[lane->gaps].from = lane->next;
+        lane->gap[lane->gaps].count = ahead;
+        lane->gaps++;
+    }
+    lane->account.received++;
+    lane->next = label->sequence + 1;
+}
+
+static bool due_for_sum(const struct lab_lane *lane)
+{
+    return lane->verify_all || lane->next % SAMPLE_EVERY == 0;
+}
+
+/* The slow way, for whatever is not exactly what was expected: message by message. */
+static uint32_t read_one_by_one(struct lab_lane *lane, const struct lab_span *span, uint32_t *ret_flags)
+{
+    *ret_flags = 0;
+    for (uint32_t i = 0; i < span->count; i++) {
+        struct lab_label label;
+        if (!lab_message_read(span->at + i * span->stride, span->length, due_for_sum(lane), &label)) {
+            lane->account.corrupt++;
+            continue;
+        }
+        account_label(lane, &label);
+        if (label.flags) {
+            *ret_flags = label.flags;
+            return i + 1;
+        }
+    }
+    return span->count;
+}
+
+static int take_lent(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count, uint32_t *ret_flags)
+{
+    struct lab_end *end = lane->end;
+    const struct lab_transport_ops *ops = end->ops;
+    uint32_t batch = end->channel.batch;
+    struct lab_span span;
+    int err = ops->borrow(end, want < batch ? want : batch, deadline_ns, &span);
+    if (err)
+        return err;
+
+    uint32_t read, flags;
+    if (lane->verify_all) {
+        read = lab_message_check(&lane->stencil, &span, lane->next, &flags);
+        lane->next += read;
+        lane->account.received += read;
+        if (read < span.count && !flags) {
+            struct lab_span rest = span;
+            rest.at += read * span.stride;
+            rest.count -= read;
+            read += read_one_by_one(lane, &rest, &flags);
+        }
+    } else {
+        read = read_one_by_one(lane, &span, &flags);
+    }
+    ops->release(end, read);
+    *ret_count = read;
+    *ret_flags = flags;
+    return 0;
+}
+
+static int open_envelope(struct lab_lane *lane, const unsigned char *bytes, size_t size, const unsigned char **ret_message,
+                         uint32_t *ret_length)
+{
+    struct lab_envelope head;
+    const unsigned char *payload;
+    size_t length;
+    int err = lab_envelope_read(bytes, size, &head, &payload, &length);
+    if (err)
+        return err;
+    if (head.run != lane->head.run || head.epoch != lane->head.epoch || head.channel != lane->head.channel)
+        return lab_refuse(EBADMSG, "an envelope of run %llx, epoch %u, channel %u arrived on channel %u of run %llx, epoch %u",
+                          (unsigned long long)head.run, head.epoch, head.channel, lane->head.channel,
+                          (unsigned long long)lane->head.run, lane->head.epoch);
+    *ret_message = payload;
+    *ret_length = (uint32_t)length;
+    return 0;
+}
+
+static int take_copied(struct lab_lane *lane, uint64_t deadline_ns, uint32_t *ret_count, uint32_t *ret_flags)
+{
+    lab_lane_settle(lane);
+    unsigned char *to = lane->envelope ? lane->buffer : lane->buffer + LAB_ENVELOPE_HEAD;
+    size_t room = lab_lane_wire_bytes(lane->stencil.size, lane->envelope);
+    ssize_t got = lab_end_recv(lane->end, to, room, deadline_ns);
+    if (got < 0)
+        return (int)got;
+
+    const unsigned char *message = to;
+    uint32_t length = (uint32_t)got;
+    struct lab_label label;
+    *ret_count = 1;
+    *ret_flags = 0;
+    if ((lane->envelope && open_envelope(lane, to, (size_t)got, &message, &length)) || length != lane->stencil.size ||
+        !lab_message_read(message, length, false, &label)) {
+        lane->account.corrupt++;
+        return 0;
+    }
+    if (due_for_sum(lane))
+        lane->unsettled = message;
+    account_label(lane, &label);
+    *ret_flags = label.flags;
+    return 0;
+}
+
+int lab_lane_take(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count, uint32_t *ret_flags)
+{
+    if (lane->loan && !lane->envelope)
+        return take_lent(lane, want, deadline_ns, ret_count, ret_flags);
+    return take_copied(lane, deadline_ns, ret_count, ret_flags);
+}
+
+void lab_lane_settle_now(struct lab_lane *lane)
+{
+    struct lab_label label;
+    if (!lab_message_read(lane->unsettled, lane->stencil.size, true, &label)) {
+        lane->account.corrupt++;
+        lane->account.received--;
+    }
+    lane->unsettled = NULL;
+}
+
+/* ---- the copy path of every transport ---- */
+
+int lab_end_send(struct lab_end *end, const void *message, uint32_t length, uint64_t deadline_ns)
+{
+    if (end->ops->send)
+        return end->ops->send(end, message, length, deadline_ns);
+    struct lab_span span;
+    int err = end->ops->reserve(end, length, 1, deadline_ns, &span);
+    if (err)
+        return err;
+    memcpy(span.at, message, length);
+    end->ops->commit(end, 1);
+    return 0;
+}
+
+ssize_t lab_end_recv(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns)
+{
+    if (end->ops->recv)
+        return end->ops->recv(end, to, room, deadline_ns);
+    struct lab_span span;
+    int err = end->ops->borrow(end, 1, deadline_ns, &span);
+    if (err)
+        return err;
+    if (span.length <= room)
+        memcpy(to, span.at, span.length);
+    end->ops->release(end, 1);
+    if (span.length > room)
+        return lab_refuse(EMSGSIZE, "a message of %u bytes for a buffer of %zu", span.length, room);
+    return (ssize_t)span.length;
+}

@@ -1,0 +1,69 @@
+/* A lane: one end of a channel together with the discipline of its messages. Patterns and the relay speak only to lanes
+ * and lab_end_send/lab_end_recv, and so never know whether a transport copies or lends.
+ *
+ * A sending lane stamps every message; a receiving lane verifies every one and keeps the account (struct lab_account).
+ * With `envelope`, each message travels inside the protobuf envelope of proto/data.proto: written into headroom before the
+ * message, so that both leave as one contiguous piece.
+ *
+ * One thread per lane. All functions return 0, -EAGAIN at the deadline, -EPIPE, or another -errno (lane broken). */
+#ifndef LAB_NODE_LANE_LANE_H
+#define LAB_NODE_LANE_LANE_H
+
+#include "node/lane/message.h"
+#include "node/transport.h"
+#include "proto/envelope.h"
+
+/* Every message of a channel, accounted for. `lost` shrinks again when a late message arrives (then `reordered` grows). */
+struct lab_account {
+    uint64_t sent, received, lost, duplicated, reordered, corrupt;
+};
+
+enum { LAB_GAPS_MAX = 32 };
+
+struct lab_lane {
+    struct lab_end *end;         /* owned */
+    struct lab_stencil stencil;
+    bool loan;                   /* the transport lends its buffers */
+    bool verify_all;             /* sum every message; else every 64th */
+    bool envelope;
+    struct lab_envelope head;    /* of what is sent; what is expected, on receipt */
+    uint32_t next;               /* sequence of the next message sent or expected */
+    struct lab_account account;
+    unsigned char *buffer;       /* copying transports: the message sent, or the one received last */
+    const unsigned char *unsettled; /* a received message whose verification is still due; NULL: none */
+    struct { uint32_t from, count; } gap[LAB_GAPS_MAX]; /* sequences that were skipped, newest last */
+    uint32_t gaps;
+};
+
+/* `end` is owned by the lane on success. `size`: of each message on this channel. */
+int lab_lane_init(struct lab_lane *lane, struct lab_end *end, uint32_t size, uint8_t sender, uint64_t seed, bool verify_all,
+                  const struct lab_envelope *envelope);
+void lab_lane_fini(struct lab_lane *lane); /* closes the end */
+
+/* What a message of `size` bytes needs on the wire. */
+static inline uint32_t lab_lane_wire_bytes(uint32_t size, bool envelope)
+{
+    return size + (envelope ? LAB_ENVELOPE_HEAD : 0);
+}
+
+/* Sends `count` messages, `last_flags` on the last one. On -EAGAIN some of them may have left. */
+int lab_lane_put(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns);
+
+/* Receives up to `want` messages (as many as one operation of the transport gives; at least one), stopping after one that
+ * carries flags. A lent message is verified here; of a copied one only the label is read, the rest is verified by
+ * lab_lane_settle, which the caller may postpone until after its answer has left. */
+int lab_lane_take(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count, uint32_t *ret_flags);
+
+void lab_lane_settle_now(struct lab_lane *lane);
+static inline void lab_lane_settle(struct lab_lane *lane)
+{
+    if (lane->unsettled)
+        lab_lane_settle_now(lane);
+}
+
+/* The copy path over any transport: derived here, once, from the loan path where there is no other. recv returns the
+ * length, or -EMSGSIZE when `room` is too small (the message is gone). */
+int lab_end_send(struct lab_end *end, const void *message, uint32_t length, uint64_t deadline_ns);
+ssize_t lab_end_recv(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns);
+
+#endif

@@ -1,0 +1,65 @@
+/* What a message of the laboratory looks like, and how it is written and verified at memory speed.
+ *
+ *     word 0   sequence (32 bits) | flags (8) | sender (8) | check of these and of the length (16)
+ *     word 1   sum of all following words and a multiple of word 0            (messages of 16 bytes and more)
+ *     word 2.. body: pseudo-random words of the cell's seed, salted with the sequence
+ *
+ * All words are 64 bits, little-endian as the machine is; a tail of fewer than 8 bytes counts as a zero-extended word. In
+ * messages of up to 512 bytes every body word is salted, so that no two messages of a channel have a word in common; in
+ * larger ones the first word of every 4 KiB is, so that a sender whose transport copies for it need not rewrite the whole
+ * buffer for each message. Whoever writes in place (loan path) writes every byte; whoever reads in place reads every byte.
+ *
+ * Writing computes the stamp in registers and stores each word once: storing one word and then copying over it halves the
+ * rate (failed store-to-load forwarding).
+ */
+#ifndef LAB_NODE_LANE_MESSAGE_H
+#define LAB_NODE_LANE_MESSAGE_H
+
+#include "node/transport.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { LAB_MESSAGE_MIN = 8 };
+
+enum lab_flag {
+    LAB_TURN = 1 << 0,  /* the last message of the client's turn */
+    LAB_MARK = 1 << 1,  /* the measured phase begins with the next message */
+    LAB_PROBE = 1 << 2, /* after this turn both sides run the proximity probe */
+    LAB_FIN = 1 << 3,   /* the last message of its channel */
+};
+
+/* How the messages of one lane are made: fixed for a launch. */
+struct lab_stencil {
+    uint32_t size;        /* of a message, bytes, at least LAB_MESSAGE_MIN */
+    uint32_t step;        /* every step-th body word is salted */
+    uint32_t salted;      /* number of salted words */
+    uint8_t sender;
+    uint64_t base_sum;    /* sum of the body words without salt */
+    unsigned char *body;  /* owned: `size` bytes, those of words 0 and 1 unused; 64-byte aligned */
+};
+int lab_stencil_init(struct lab_stencil *stencil, uint32_t size, uint8_t sender, uint64_t seed); /* -ENOMEM */
+void lab_stencil_fini(struct lab_stencil *stencil);
+
+/* Writes `span->count` messages in place, sequences from `first` on; `last_flags` go onto the last one. */
+void lab_message_fill(const struct lab_stencil *stencil, const struct lab_span *span, uint32_t first, uint32_t last_flags);
+
+/* As fill, for one message in a buffer that already holds one of this stencil: rewrites only what changes. */
+void lab_message_refresh(const struct lab_stencil *stencil, unsigned char *message, uint32_t sequence, uint32_t flags);
+
+/* What a message says of itself. */
+struct lab_label {
+    uint32_t sequence;
+    uint32_t flags;
+    uint8_t sender;
+};
+
+/* Whether `length` bytes are a message: the check in word 0, and with `whole` the sum over every byte. */
+bool lab_message_read(const unsigned char *message, uint32_t length, bool whole, struct lab_label *ret_label);
+
+/* Verifies a span of the stencil's size at one go: counts those that are whole and in order from sequence `first`, up to
+ * and including the first one that has flags (returned), or stopping before the first that is not as expected. */
+uint32_t lab_message_check(const struct lab_stencil *stencil, const struct lab_span *span, uint32_t first, uint32_t *ret_flags);
+
+#endif

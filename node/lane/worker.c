@@ -1,0 +1,313 @@
+#include "node/lane/worker.h"
+
+#include "base/alarm.h"
+#include "base/error.h"
+#include "node/lane/measure.h"
+#include "proto/codec.h"
+#include "proto/control.pb-c.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { TASK_WITHIN_S = 10, START_WITHIN_S = 60, RESULT_WITHIN_S = 5 };
+
+struct worker {
+    const Lab__Task *task;
+    const struct lab_pattern *pattern;
+    struct lab_edge_side *sides;
+    uint32_t opened;            /* sides whose two lanes are open */
+    void *probes;               /* mapping of the probe page, NULL: none */
+    size_t probe_bytes;
+};
+
+static int send_note(int fd, Lab__Note *note, uint64_t within_s)
+{
+    return lab_codec_send(fd, note, lab_now_ns() + within_s * LAB_NS_PER_S);
+}
+
+static int send_fault(int fd, int err, int32_t party)
+{
+    const struct lab_error *error = lab_error_last();
+    char where[160], text[LAB_ERROR_TEXT];
+    snprintf(where, sizeof where, "%s:%d", error->file ? error->file : "?", error->line);
+    snprintf(text, sizeof text, "%s", err == -EAGAIN ? "the deadline passed before all messages had moved"
+                                      : error->code  ? error->text : strerror(-err));
+    Lab__Fault fault = LAB__FAULT__INIT;
+    fault.error = -err;
+    fault.text = text;
+    fault.party = party;
+    fault.where = where;
+    Lab__Note note = LAB__NOTE__INIT;
+    note.body_case = LAB__NOTE__BODY_FAULT;
+    note.fault = &fault;
+    return send_note(fd, &note, RESULT_WITHIN_S);
+}
+
+static int receive(int fd, Lab__Note__BodyCase wanted, uint64_t within_s, Lab__Note **ret_note)
+{
+    Lab__Note *note;
+    int err = lab_codec_receive(fd, &lab__note__descriptor, lab_now_ns() + within_s * LAB_NS_PER_S, &note);
+    if (err)
+        return err;
+    if (note->body_case != wanted) {
+        err = lab_refuse(EPROTO, "the node sent note %d where %d was due", (int)note->body_case, (int)wanted);
+        lab_codec_free(note);
+        return err;
+    }
+    *ret_note = note;
+    return 0;
+}
+
+/* ---- opening ---- */
+
+static int open_end(const Lab__End *told, enum lab_role role, struct lab_end *partner, uint64_t deadline_ns, struct lab_end **ret_end)
+{
+    const struct lab_transport *transport = lab_transport_named(told->transport);
+    struct lab_channel channel = {
+        .transport = transport, .id = told->channel, .message_max = told->message_max, .window = told->window,
+        .batch = told->batch, .crosses_nodes = told->crosses_nodes, .crosses_hosts = told->crosses_hosts,
+        .rank = {told->tx_rank, told->rx_rank},
+    };
+    if (!transport)
+        return lab_refuse(EPROTO, "there is no transport named '%s' here", told->transport);
+    int err = lab_wait_named(told->wait, &channel.wait);
+    if (err)
+        return err;
+    struct lab_wire wire = {.fd = {-1, -1}};
+    wire.fd[role] = told->fd;
+    snprintf(wire.address, sizeof wire.address, "%s", told->address);
+    err = lab_end_open(&channel, role, &wire, partner, deadline_ns, ret_end);
+    return err ? lab_while(err, "opening the %s end of channel %u (%s)", role == LAB_TX ? "sending" : "receiving", channel.id,
+                           transport->name)
+               : 0;
+}
+
+/* `partner`: the sending end, for a party that talks to itself. */
+static int open_lane(const struct worker *worker, const Lab__Side *side, enum lab_role role, struct lab_end *partner,
+                     struct lab_lane *ret_lane)
+{
+    const Lab__Task *task = worker->task;
+    const Lab__End *told = role == LAB_TX ? side->tx : side->rx;
+    bool forward = partner || side->client == (role == LAB_TX);
+    uint32_t size = (uint32_t)task->cell->size_bytes;
+    if (!forward)
+        size = worker->pattern->reply_bytes(size);
+    uint32_t sender = role == LAB_TX ? task->party : side->peer;
+    struct lab_envelope envelope = {
+        .run = task->cell->run, .epoch = task->epoch, .sender = sender,
+        .receiver = role == LAB_TX ? side->peer : task->party, .channel = told->channel,
+    };
+    struct lab_end *end;
+    int err = open_end(told, role, partner, task->deadline_ns, &end);
+    if (err)
+        return err;
+    err = lab_lane_init(ret_lane, end, size, (uint8_t)sender, task->cell->seed, task->cell->verify_all, side->envelope ? &envelope : NULL);
+    if (err)
+        lab_end_close(end);
+    return err;
+}
+
+static int open_side(struct worker *worker, uint32_t i)
+{
+    const Lab__Side *told = worker->task->sides[i];
+    struct lab_edge_side *side = &worker->sides[i];
+    if (!told->tx || !told->rx)
+        return lab_refuse(EPROTO, "edge %u came without its two ends", told->edge);
+    side->edge = told->edge;
+    side->client = told->client;
+    side->window = worker->task->cell->window;
+    if (told->probe_slot >= 0 && worker->probes) {
+        if ((size_t)(told->probe_slot + 1) * sizeof(struct lab_probe) > worker->probe_bytes)
+            return lab_refuse(EPROTO, "probe slot %d lies outside the page", told->probe_slot);
+        side->probe = (struct lab_probe *)worker->probes + told->probe_slot;
+    }
+    int err = open_lane(worker, told, LAB_TX, NULL, &side->tx);
+    if (err)
+        return err;
+    side->self = told->tx->channel == told->rx->channel;
+    err = open_lane(worker, told, LAB_RX, side->self ? side->tx.end : NULL, &side->rx);
+    if (err)
+        lab_lane_fini(&side->tx);
+    return err;
+}
+
+static int open_all(struct worker *worker)
+{
+    const Lab__Task *task = worker->task;
+    if (!task->cell || !(worker->pattern = lab_pattern_named(task->cell->pattern)))
+        return lab_refuse(EPROTO, "there is no pattern named '%s' here", task->cell ? task->cell->pattern : "");
+    if (task->cell->size_bytes < LAB_MESSAGE_MIN || task->cell->size_bytes > INT32_MAX || !task->cell->window)
+        return lab_refuse(EPROTO, "messages of %llu bytes, %u in flight: not possible", (unsigned long long)task->cell->size_bytes,
+                          task->cell->window);
+    worker->sides = calloc(task->n_sides ? task->n_sides : 1, sizeof *worker->sides);
+    if (!worker->sides)
+        return lab_fail(ENOMEM, "no memory for %zu edges", task->n_sides);
+    if (task->probe_fd >= 0) {
+        worker->probe_bytes = (size_t)sysconf(_SC_PAGESIZE);
+        worker->probes = mmap(NULL, worker->probe_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, task->probe_fd, 0);
+        if (worker->probes == MAP_FAILED) {
+            worker->probes = NULL;
+            return lab_fail(errno, "cannot map the page of the proximity probe");
+        }
+    }
+    for (; worker->opened < task->n_sides; worker->opened++) {
+        int err = open_side(worker, worker->opened);
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+static void close_all(struct worker *worker)
+{
+    for (uint32_t i = 0; i < worker->opened; i++) {
+        lab_lane_fini(&worker->sides[i].tx);
+        lab_lane_fini(&worker->sides[i].rx);
+    }
+    free(worker->sides);
+    if (worker->probes)
+        munmap(worker->probes, worker->probe_bytes);
+    lab_alarm_fini();
+}
+
+/* ---- reporting ---- */
+
+struct edge_report {
+    Lab__EdgeOutcome outcome;
+    Lab__EdgeOutcome *pointer;
+};
+
+static int describe_edge(const struct lab_edge_side *side, const struct lab_edge_result *result, Lab__EdgeOutcome *ret_outcome)
+{
+    Lab__EdgeOutcome o = LAB__EDGE_OUTCOME__INIT;
+    o.edge = side->edge;
+    o.client = side->client;
+    o.messages = result->messages;
+    o.bytes = result->messages * (side->client ? side->tx : side->rx).stencil.size;
+    o.elapsed_ns = result->elapsed_ns;
+    o.windows = result->windows;
+    o.set_aside = result->set_aside;
+    o.handoff_ns = result->handoff_ns;
+    o.batched = result->batched;
+    o.first_message_ns = result->first_message_ns;
+    o.warmup_ns = result->warmup_ns;
+    o.depth_max = side->depth_max;
+    o.sent = side->tx.account.sent;
+    o.received = side->rx.account.received;
+    o.lost = side->rx.account.lost;
+    o.duplicated = side->rx.account.duplicated;
+    o.reordered = side->rx.account.reordered;
+    o.corrupt = side->rx.account.corrupt;
+    if (result->latency && result->latency->count) {
+        o.latency.len = lab_hist_encode(result->latency, NULL, 0);
+        o.latency.data = malloc(o.latency.len);
+        if (!o.latency.data)
+            return lab_fail(ENOMEM, "no memory for a result of %zu bytes", o.latency.len);
+        lab_hist_encode(result->latency, o.latency.data, o.latency.len);
+    }
+    *ret_outcome = o;
+    return 0;
+}
+
+static int send_result(int fd, const struct worker *worker, const struct lab_measure *measure, int cpu_begin, int cpu_end)
+{
+    Lab__Usage usage = LAB__USAGE__INIT;
+    usage.wall_ns = measure->usage.wall_ns;
+    usage.cpu_ns = measure->usage.cpu_ns;
+    usage.run_delay_ns = measure->usage.run_delay_ns;
+    usage.voluntary_switches = measure->usage.voluntary_switches;
+    usage.involuntary_switches = measure->usage.involuntary_switches;
+    usage.minor_faults = measure->usage.minor_faults;
+    usage.major_faults = measure->usage.major_faults;
+
+    Lab__Outcome outcome = LAB__OUTCOME__INIT;
+    outcome.party = worker->task->party;
+    outcome.usage = &usage;
+    outcome.steady = measure->steady;
+    outcome.migrated = worker->task->cpu >= 0 && (cpu_begin != worker->task->cpu || cpu_end != worker->task->cpu);
+    outcome.cpu_begin = cpu_begin;
+    outcome.cpu_end = cpu_end;
+    outcome.pid = (int32_t)getpid();
+
+    Lab__EdgeOutcome *edges = calloc(worker->opened ? worker->opened : 1, sizeof *edges);
+    Lab__EdgeOutcome **pointers = calloc(worker->opened ? worker->opened : 1, sizeof *pointers);
+    int err = edges && pointers ? 0 : lab_fail(ENOMEM, "no memory for %u results", worker->opened);
+    for (uint32_t i = 0; !err && i < worker->opened; i++) {
+        err = describe_edge(&worker->sides[i], &measure->results[i], &edges[i]);
+        pointers[i] = &edges[i];
+    }
+    if (!err) {
+        outcome.n_edges = worker->opened;
+        outcome.edges = pointers;
+        Lab__Note note = LAB__NOTE__INIT;
+        note.body_case = LAB__NOTE__BODY_RESULT;
+        note.result = &outcome;
+        err = send_note(fd, &note, RESULT_WITHIN_S);
+    }
+    for (uint32_t i = 0; edges && i < worker->opened; i++)
+        free(edges[i].latency.data);
+    free(edges);
+    free(pointers);
+    return err;
+}
+
+/* ---- the task ---- */
+
+static int announce_and_wait(int fd)
+{
+    Lab__Opened opened = LAB__OPENED__INIT;
+    Lab__Note note = LAB__NOTE__INIT, *start;
+    note.body_case = LAB__NOTE__BODY_OPENED;
+    note.opened = &opened;
+    int err = send_note(fd, &note, RESULT_WITHIN_S);
+    if (!err)
+        err = receive(fd, LAB__NOTE__BODY_START, START_WITHIN_S, &start);
+    if (!err)
+        lab_codec_free(start);
+    return err;
+}
+
+static int perform(int fd, const Lab__Task *task)
+{
+    struct worker worker = {.task = task};
+    int err = open_all(&worker);
+    struct lab_measure measure = {
+        .pattern = worker.pattern, .sides = worker.sides, .side_count = worker.opened,
+        .deadline_ns = task->deadline_ns,
+    };
+    if (!err) {
+        measure.warmup_ns = task->cell->warmup_ns;
+        measure.measure_ns = task->cell->measure_ns;
+        measure.window_ns = task->cell->window_ns;
+        err = lab_measure_init(&measure);
+    }
+    if (!err) {
+        err = announce_and_wait(fd);
+        int cpu_begin = sched_getcpu();
+        if (!err)
+            err = lab_measure_run(&measure);
+        if (!err)
+            err = send_result(fd, &worker, &measure, cpu_begin, sched_getcpu());
+    }
+    if (err)
+        send_fault(fd, err, (int32_t)task->party);
+    lab_measure_fini(&measure);
+    close_all(&worker);
+    return err;
+}
+
+int lab_worker_run(int control_fd)
+{
+    Lab__Note *note;
+    int err = receive(control_fd, LAB__NOTE__BODY_TASK, TASK_WITHIN_S, &note);
+    if (err)
+        return err;
+    err = perform(control_fd, note->task);
+    lab_codec_free(note);
+    return err;
+}

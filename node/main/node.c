@@ -1,0 +1,98 @@
+/* ipclab-node: one per host. Started by ipclab, directly or through mpiexec; see usage(). */
+#include "base/error.h"
+#include "base/version.h"
+#include "node/agent/agent.h"
+#include "node/agent/world.h"
+#include "observe/host.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int usage(FILE *to, int code)
+{
+    fprintf(to,
+            "ipclab-node %s is started by ipclab, not by hand:\n"
+            "  ipclab-node --control ADDRESS --node I [--rank R]   serve one launcher\n"
+            "  ipclab-node --control ADDRESS --world [--lead]      the same, numbered by its rank under mpiexec;\n"
+            "                                                      --lead tells ADDRESS to the ranks that joined\n"
+            "  ipclab-node --world --join                          learn ADDRESS from rank 0\n"
+            "  ipclab-node --check                                 one line about this host\n",
+            LAB_VERSION);
+    return code;
+}
+
+static int check(void)
+{
+    struct lab_host_facts facts;
+    if (lab_host_read(&facts)) {
+        fprintf(stderr, "ipclab-node: %s\n", lab_error_last()->text);
+        return 1;
+    }
+    printf("ipclab-node %s protocol %u shm_free %llu\n", LAB_VERSION, LAB_PROTOCOL, (unsigned long long)facts.shm_free_bytes);
+    return 0;
+}
+
+/* Workers lie beside the node, in a build tree and when installed. */
+static void worker_beside_us(char path[PATH_MAX])
+{
+    ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - sizeof "ipclab-worker");
+    path[length < 0 ? 0 : length] = '\0';
+    char *slash = strrchr(path, '/');
+    strcpy(slash ? slash + 1 : path, "ipclab-worker");
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"control", required_argument, NULL, 'c'}, {"node", required_argument, NULL, 'n'}, {"rank", required_argument, NULL, 'r'},
+        {"nodes", required_argument, NULL, 'N'},   {"world", no_argument, NULL, 'w'},      {"join", no_argument, NULL, 'j'},
+        {"lead", no_argument, NULL, 'l'},          {"check", no_argument, NULL, 'k'},      {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
+    };
+    char worker[PATH_MAX], learned[LAB_WORLD_ADDRESS];
+    struct lab_agent_spec spec = {.rank = -1, .worker_path = worker};
+    bool world = false, join = false, lead = false;
+    int letter;
+    while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (letter) {
+        case 'c': spec.control = optarg; break;
+        case 'n': spec.node = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'r': spec.rank = (int)strtol(optarg, NULL, 10); break;
+        case 'N': break; /* how many nodes there are is said in every ASSIGN; here it only helps who reads `ps` */
+        case 'w': world = true; break;
+        case 'j': join = true; break;
+        case 'l': lead = true; break;
+        case 'k': return check();
+        case 'h': return usage(stdout, 0);
+        case 'v': printf("ipclab-node %s\n", LAB_VERSION); return 0;
+        default: return usage(stderr, 2);
+        }
+    }
+    if (optind < argc || (!spec.control && !join))
+        return usage(stderr, 2);
+
+    signal(SIGPIPE, SIG_IGN);
+    worker_beside_us(worker);
+    int err = 0;
+    if (world) {
+        err = lab_world_rank(&spec.rank);
+        spec.node = (uint32_t)spec.rank;
+    }
+    if (!err && (join || lead)) {
+        snprintf(learned, sizeof learned, "%s", spec.control ? spec.control : "");
+        err = lab_world_share(learned);
+        spec.control = learned;
+    }
+    if (!err)
+        err = lab_agent_run(&spec);
+    if (err)
+        fprintf(stderr, "ipclab-node %u: %s\n", spec.node, lab_error_last()->code ? lab_error_last()->text : strerror(-err));
+    return err ? 1 : 0;
+}

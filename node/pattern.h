@@ -1,0 +1,37 @@
+/* A pattern says what the two sides of an edge do in one *turn*; a topology says which edges there are.
+ *
+ * An edge joins two workers, its client A and its server B, by two channels: forward (A to B) and backward (B to A).
+ * Each worker takes the turns of its edges in the global order of edges, again and again: since both sides of every edge do
+ * so, no set of workers can wait for each other in a circle. A turn ends with a message flagged LAB_TURN. */
+#ifndef LAB_NODE_PATTERN_H
+#define LAB_NODE_PATTERN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct lab_edge_side; /* node/lane/edge.h */
+
+enum lab_latency_kind { LAB_ROUND_TRIP, LAB_HALF_ROUND_TRIP, LAB_ONE_WAY, LAB_OPEN_LOOP, LAB_NO_LATENCY };
+const char *lab_latency_kind_name(enum lab_latency_kind kind); /* "half-round-trip"; NULL for LAB_NO_LATENCY */
+
+struct lab_pattern {
+    const char *name;
+    const char *summary;
+    enum lab_latency_kind latency;                     /* what its client's histogram holds */
+    uint32_t (*default_window)(uint64_t size_bytes);   /* messages in flight */
+    uint32_t (*reply_bytes)(uint32_t size_bytes);      /* size of the messages of the backward channel */
+    uint32_t (*first_operations)(uint32_t window);     /* operations of a turn; grown while warming up when latency is timed */
+
+    /* One turn of the client: side->operations operations, `flags` and LAB_TURN on the last message. Adds the messages that
+     * were delivered to side->messages, and latencies to side->latency when that is not NULL. */
+    int (*client_turn)(struct lab_edge_side *side, uint32_t flags, uint64_t deadline_ns);
+    /* Waits until nothing is in flight; NULL when nothing ever is between turns. */
+    int (*client_drain)(struct lab_edge_side *side, uint64_t deadline_ns);
+    /* One turn of the server: until a message flagged LAB_TURN has been answered; its flags are returned. */
+    int (*server_turn)(struct lab_edge_side *side, uint64_t deadline_ns, uint32_t *ret_flags);
+};
+
+const struct lab_pattern *lab_pattern_at(size_t index);          /* NULL beyond the last */
+const struct lab_pattern *lab_pattern_named(const char *name);   /* NULL: none */
+
+#endif

@@ -1,0 +1,138 @@
+/* The seam between what is measured and everything else.
+ *
+ * A *channel* is one-way, from its producers to its consumers. An *end* is one process's side of a channel, sending (TX) or
+ * receiving (RX), used by one thread. A *transport* is a way to make channels. It has two halves:
+ *
+ *   - its card: one row of node/transports.def, data that the launcher can read without loading the mechanism's library;
+ *   - its ops: one `const struct lab_transport_ops` in the transport's own file, found by lab_transport_ops().
+ *
+ * Life of a local channel: the node calls `provision` (descriptors and an address, made before the workers are spawned),
+ * each worker calls lab_end_open with what it inherited, moves messages, and lab_end_close. When a worker dies the node
+ * calls `hangup` for each end that it held: what the kernel cannot tell (shared memory), the node does.
+ * Life of a channel between nodes: the receiving node provisions it, and the address travels to the sender.
+ *
+ * Outcomes, the same everywhere: 0; -EAGAIN (the deadline passed, nothing happened); -EPIPE (the peer is gone, and all that it
+ * sent has been received); -EMSGSIZE; -ENOTSUP; anything else: the end is broken. -EAGAIN is not recorded as an error,
+ * everything else is. Deadlines are absolute (base/clock.h); 0 means "try once".
+ *
+ * A transport moves messages either by copying (send/recv: the kernel or a library owns the buffers) or by lending (reserve/
+ * commit, borrow/release: the caller writes and reads in place). One of the two is wired, never both; node/lane/message.h
+ * derives what patterns use from either. See docs/ADDING-A-TRANSPORT.md.
+ */
+#ifndef LAB_NODE_TRANSPORT_H
+#define LAB_NODE_TRANSPORT_H
+
+#include "shm/span.h" /* struct lab_span: messages that are written or read in place */
+#include "shm/wait.h" /* enum lab_wait: how an end waits for the other side */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* ---- the card ---- */
+
+enum lab_capability {
+    LAB_CAP_LOAN = 1 << 0,   /* lends its buffers: reserve/commit/abandon, borrow/release */
+    LAB_CAP_COPY = 1 << 1,   /* copies: send, recv */
+    LAB_CAP_BATCH = 1 << 2,  /* one operation may hand over several messages (loan spans longer than one) */
+    LAB_CAP_REMOTE = 1 << 3, /* its ends may be on different hosts */
+    LAB_CAP_NODES = 1 << 4,  /* its ends may be different nodes of one host (it needs no inherited descriptors) */
+    LAB_CAP_WORLD = 1 << 5,  /* its ends are ranks of an MPI world */
+    LAB_CAP_SELF = 1 << 6,   /* both ends are in one process: it carries messages to itself */
+    LAB_CAP_PEER_DEATH = 1 << 7, /* the mechanism itself reports a killed peer; without it the node's hangup does */
+};
+
+struct lab_transport {
+    const char *name;    /* as in experiment files */
+    const char *symbol;  /* its ops are lab_ops_<symbol> */
+    const char *module;  /* the shared object that holds them, without ".so"; NULL: in the program */
+    uint32_t caps;
+    uint32_t waits;      /* LAB_WAIT_BIT of each wait that it can do; the lowest bit is its default */
+    uint64_t message_max; /* bytes in one message */
+    const char *summary;
+};
+
+/* The i-th card, NULL beyond the last. */
+const struct lab_transport *lab_transport_at(size_t index);
+/* NULL when there is none of that name. */
+const struct lab_transport *lab_transport_named(const char *name);
+
+/* ---- channels and ends ---- */
+
+enum lab_role { LAB_TX, LAB_RX };
+enum { LAB_ADDRESS_MAX = 128 };
+
+struct lab_channel {
+    const struct lab_transport *transport;
+    enum lab_wait wait;
+    uint32_t id;          /* unique within a launch */
+    uint32_t message_max; /* the longest message that will be sent, bytes, headers of ours included */
+    uint32_t window;      /* the most messages in flight; a mechanism with a buffer of its own makes it at least that deep */
+    uint32_t batch;       /* the most messages handed over by one operation, 1 without LAB_CAP_BATCH */
+    bool crosses_nodes;   /* TX and RX are in different nodes */
+    bool crosses_hosts;   /* ... on different hosts */
+    int rank[2];          /* LAB_CAP_WORLD: the MPI rank of each role's process */
+    const char *host;     /* where the RX node can be reached from other hosts; NULL: this host only */
+};
+
+/* What provisioning made: handed to the two processes, then retired by the node. */
+struct lab_wire {
+    int fd[2];                     /* to inherit, by role; -1: none. The two may be the same descriptor. */
+    char address[LAB_ADDRESS_MAX]; /* where TX reaches RX; "" when inherited descriptors are enough */
+};
+
+struct lab_end; /* below */
+
+struct lab_transport_ops {
+    const char *name;   /* equal to the card's */
+    size_t end_bytes;   /* size of the struct that starts with struct lab_end */
+
+    /* Node side; may block only as long as a local system call does. On failure nothing is left behind.
+     * `provision` may leave a descriptor at -1 where it has none. `retire` closes what provision made (never what workers
+     * inherited). `hangup` tells the living end that `dead` is gone; NULL where the kernel does that. */
+    int (*provision)(const struct lab_channel *channel, struct lab_wire *ret_wire);
+    void (*retire)(const struct lab_channel *channel, struct lab_wire *wire);
+    void (*hangup)(const struct lab_channel *channel, const struct lab_wire *wire, enum lab_role dead);
+
+    /* Worker side. `open` finds channel, role and wire filled in, owns wire.fd[role] on success only. `close` never fails
+     * and never blocks for longer than 1 s; the peer then gets -EPIPE after it has received everything. */
+    int (*open)(struct lab_end *end, uint64_t deadline_ns);
+    void (*close)(struct lab_end *end);
+
+    /* Copy path. `recv` returns the length; a message longer than `room` is -EMSGSIZE and is gone. */
+    int (*send)(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns);
+    ssize_t (*recv)(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns);
+
+    /* Loan path. `reserve` lends 1..want places of `length` bytes, uninitialised; `commit` sends the first `count` of them
+     * and takes the rest back (0: abandons all). `borrow` lends 1..want received messages; `release` gives back the first
+     * `count`, the others are borrowed again. One loan per end at a time. */
+    int (*reserve)(struct lab_end *end, uint32_t length, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span);
+    void (*commit)(struct lab_end *end, uint32_t count);
+    int (*borrow)(struct lab_end *end, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span);
+    void (*release)(struct lab_end *end, uint32_t count);
+
+    /* LAB_CAP_WORLD only: what rank 0 passes reaches every rank of this process's world (a broadcast). Blocks until all take
+     * part. */
+    int (*share)(void *bytes, size_t size);
+};
+
+struct lab_end {
+    const struct lab_transport_ops *ops;
+    struct lab_channel channel;
+    enum lab_role role;
+    struct lab_wire wire;
+    struct lab_end *partner; /* LAB_CAP_SELF: the other end, in this process, opened before or after; else NULL */
+    /* the transport's own fields follow: ops->end_bytes in all, aligned to 128 */
+};
+
+/* The ops of a card; loads its module on first use. NULL with the reason in the error record (which names the package
+ * to install when a module or its library is missing). Thread-safe. */
+const struct lab_transport_ops *lab_transport_ops(const struct lab_transport *transport);
+
+/* Opens one end. On success the end owns wire->fd[role]; on failure nothing changes hands. `partner` is for LAB_CAP_SELF. */
+int lab_end_open(const struct lab_channel *channel, enum lab_role role, const struct lab_wire *wire, struct lab_end *partner,
+                 uint64_t deadline_ns, struct lab_end **ret_end);
+void lab_end_close(struct lab_end *end); /* NULL is harmless */
+
+#endif

@@ -1,0 +1,52 @@
+/* Deadlines for transports that wait in a blocking system call (pipes, sockets): the call itself is the wait, the thread's
+ * alarm (base/alarm.h) ends it. A message that does not have to wait longer costs the system call of a bare loop.
+ *
+ *     int err = lab_blocking_begin(fd, POLLIN, deadline_ns);
+ *     while (!err) {
+ *         ssize_t n = readv(fd, ...);
+ *         if (n >= 0)
+ *             return n;
+ *         err = lab_blocking_interrupted(deadline_ns);
+ *     }
+ *     return err;
+ */
+#ifndef LAB_NODE_TRANSPORTS_BLOCKING_H
+#define LAB_NODE_TRANSPORTS_BLOCKING_H
+
+#include "base/alarm.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+
+/* A message of which a part has left must be finished, or the channel is lost: it has this much longer than its deadline. */
+#define LAB_BLOCKING_GRACE_NS LAB_NS_PER_S
+
+/* Before the call: 0, it may block until the deadline; or -EAGAIN for a deadline of 0 where it would block; or -errno. */
+static inline int lab_blocking_begin(int fd, short events, uint64_t deadline_ns)
+{
+    if (deadline_ns)
+        return lab_alarm_at(deadline_ns);
+    struct pollfd ready = {.fd = fd, .events = events};
+    int count = poll(&ready, 1, 0);
+    return count > 0 ? 0 : count == 0 || errno == EINTR ? -EAGAIN : -errno;
+}
+
+/* After the call failed: 0 to call again, -EAGAIN at the deadline, -EPIPE when the other side is gone, else -errno. */
+static inline int lab_blocking_interrupted(uint64_t deadline_ns)
+{
+    if (errno == EINTR)
+        return lab_ns_until(deadline_ns) ? 0 : -EAGAIN;
+    /* A Unix socket whose other side closed with messages unread says ECONNRESET. */
+    return errno == ECONNRESET ? -EPIPE : -errno;
+}
+
+/* The deadline of the rest of a message. */
+static inline uint64_t lab_blocking_grace(uint64_t deadline_ns)
+{
+    uint64_t now = lab_now_ns();
+    return (deadline_ns > now ? deadline_ns : now) + LAB_BLOCKING_GRACE_NS;
+}
+
+#endif

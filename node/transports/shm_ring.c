@@ -1,0 +1,148 @@
+/* shm-ring: a single-producer single-consumer ring (shm/ring.h) in a sealed memfd (shm/segment.h). Both roles inherit a
+ * descriptor of the same memory. The kernel does not tell about a dead peer: hangup marks it in the ring and wakes whoever
+ * sleeps there. */
+#include "node/transport.h"
+
+#include "base/error.h"
+#include "shm/ring.h"
+#include "shm/segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct ring_end {
+    struct lab_end end;
+    struct lab_segment segment;
+    _Alignas(64) union {
+        struct lab_ring_producer producer;
+        struct lab_ring_consumer consumer;
+    };
+};
+
+_Static_assert((int)LAB_TX == (int)LAB_RING_PRODUCER && (int)LAB_RX == (int)LAB_RING_CONSUMER, "one numbering of roles");
+
+static struct lab_ring_config config_of(const struct lab_channel *channel)
+{
+    return (struct lab_ring_config){
+        .message_max = channel->message_max, .window = channel->window, .batch = channel->batch, .wait = channel->wait,
+    };
+}
+
+/* ---- the node's side ---- */
+
+static int ring_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
+{
+    struct lab_ring_config config = config_of(channel);
+    struct lab_ring_shape shape;
+    int err = lab_ring_shape(&config, &shape);
+    if (err)
+        return lab_while(err, "making channel %u", channel->id);
+
+    char name[24];
+    snprintf(name, sizeof name, "ring-%u", channel->id);
+    struct lab_segment segment;
+    err = lab_segment_create(name, shape.size, &segment);
+    if (err)
+        return lab_while(err, "making a ring of %u messages of %u bytes", shape.slots, shape.message_max);
+    lab_ring_init(segment.memory, &config, &shape);
+    lab_segment_ready(&segment);
+
+    /* Each role owns and closes its own, even when both are in one process. */
+    int other = fcntl(segment.fd, F_DUPFD_CLOEXEC, 0);
+    if (other < 0)
+        err = lab_fail(errno, "cannot duplicate the descriptor of channel %u", channel->id);
+    else
+        *ret_wire = (struct lab_wire){.fd = {[LAB_TX] = lab_segment_take_fd(&segment), [LAB_RX] = other}};
+    lab_segment_fini(&segment);
+    return err;
+}
+
+static void ring_retire(const struct lab_channel *channel, struct lab_wire *wire)
+{
+    (void)channel;
+    for (int role = 0; role < 2; role++) {
+        if (wire->fd[role] >= 0)
+            close(wire->fd[role]);
+        wire->fd[role] = -1;
+    }
+}
+
+static void ring_hangup(const struct lab_channel *channel, const struct lab_wire *wire, enum lab_role dead)
+{
+    (void)channel;
+    struct lab_segment segment;
+    /* Made and sealed by ring_provision: it can be mapped, or the machine has no memory left to tell anyone anything. */
+    if (lab_segment_attach(wire->fd[dead], 0, &segment))
+        return;
+    lab_ring_hangup(segment.memory, (enum lab_ring_side)dead);
+    lab_segment_fini(&segment);
+}
+
+/* ---- the worker's ---- */
+
+static struct ring_end *ring_of(struct lab_end *end)
+{
+    return (struct ring_end *)end;
+}
+
+static int ring_open(struct lab_end *end, uint64_t deadline_ns)
+{
+    struct ring_end *ring = ring_of(end);
+    struct lab_ring_config config = config_of(&end->channel);
+    int err = lab_segment_attach(end->wire.fd[end->role], deadline_ns, &ring->segment);
+    if (err)
+        return err;
+    err = end->role == LAB_TX ? lab_ring_produce(&ring->producer, ring->segment.memory, ring->segment.size, &config)
+                              : lab_ring_consume(&ring->consumer, ring->segment.memory, ring->segment.size, &config);
+    if (err) {
+        lab_segment_fini(&ring->segment);
+        return err;
+    }
+    /* The mapping is all that is needed; the descriptor is this end's and has done its work. */
+    close(end->wire.fd[end->role]);
+    end->wire.fd[end->role] = -1;
+    return 0;
+}
+
+static void ring_close(struct lab_end *end)
+{
+    struct ring_end *ring = ring_of(end);
+    lab_ring_hangup(ring->segment.memory, (enum lab_ring_side)end->role);
+    lab_segment_fini(&ring->segment);
+}
+
+static int ring_reserve(struct lab_end *end, uint32_t length, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span)
+{
+    return lab_ring_reserve(&ring_of(end)->producer, length, want, deadline_ns, ret_span);
+}
+
+static void ring_commit(struct lab_end *end, uint32_t count)
+{
+    lab_ring_commit(&ring_of(end)->producer, count);
+}
+
+static int ring_borrow(struct lab_end *end, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span)
+{
+    return lab_ring_borrow(&ring_of(end)->consumer, want, deadline_ns, ret_span);
+}
+
+static void ring_release(struct lab_end *end, uint32_t count)
+{
+    lab_ring_release(&ring_of(end)->consumer, count);
+}
+
+const struct lab_transport_ops lab_ops_shm_ring = {
+    .name = "shm-ring",
+    .end_bytes = sizeof(struct ring_end),
+    .provision = ring_provision,
+    .retire = ring_retire,
+    .hangup = ring_hangup,
+    .open = ring_open,
+    .close = ring_close,
+    .reserve = ring_reserve,
+    .commit = ring_commit,
+    .borrow = ring_borrow,
+    .release = ring_release,
+};

@@ -1,0 +1,268 @@
+/* zmq-ipc and zmq-tcp: ZeroMQ PAIR sockets. Messages are copied into the library, and its I/O thread makes every system call:
+ * a thread of the measured process, on the same cpu when that is pinned.
+ *
+ * The listening socket is made by provisioning, before either side exists, and handed to ZeroMQ through ZMQ_USE_FD: its address is
+ * known without asking, and an abstract or ephemeral one cannot be taken by anyone else.
+ *
+ * ZeroMQ tells nobody when a peer is gone. Both sides therefore watch their socket's monitor, but only when a call has waited for
+ * a whole slice: the hot path is one zmq_send or zmq_recv, as in a bare loop. A deadline is kept to within a slice. */
+#include "node/transport.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <zmq.h>
+
+enum { SLICE_MS = 50, LINGER_MS = 900, HWM_MIN = 1000, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, ZMQ_EVENT_BYTES = 6 };
+
+struct zmq_end {
+    struct lab_end end;
+    void *socket, *monitor;
+    bool gone;              /* the connection was there, and is not any more */
+};
+
+/* One context, and one I/O thread, per process: made by the first end that opens, ended with the last one that closes. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static void *context;
+static unsigned users;
+
+static struct zmq_end *zmq_of(struct lab_end *end)
+{
+    return (struct zmq_end *)end;
+}
+
+static int failed(const char *what, const char *address)
+{
+    int code = zmq_errno();
+    return lab_refuse(code < ZMQ_HAUSNUMERO ? code : EIO, "%s %s: %s", what, address, zmq_strerror(code));
+}
+
+/* ---- provisioning ---- */
+
+static int listen_on(int fd, const struct sockaddr *name, socklen_t size, const char *what)
+{
+    if (fd < 0 || bind(fd, name, size) < 0 || listen(fd, 16) < 0) {
+        int code = errno;
+        if (fd >= 0)
+            close(fd);
+        return lab_fail(code, "cannot listen on %s", what);
+    }
+    return 0;
+}
+
+static int ipc_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    uint64_t random;
+    (void)channel;
+    if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
+        return lab_fail(errno, "no random name for a socket");
+    int used = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "ipclab-%d-%016llx", (int)getpid(), (unsigned long long)random);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int err = listen_on(fd, (struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)used), "an abstract Unix address");
+    if (err)
+        return err;
+    *ret_wire = (struct lab_wire){.fd = {-1, -1}};
+    ret_wire->fd[LAB_RX] = fd;
+    snprintf(ret_wire->address, sizeof ret_wire->address, "ipc://@%s", name.sun_path + 1);
+    return 0;
+}
+
+static int tcp_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
+{
+    const char *host = channel->crosses_hosts && channel->host ? channel->host : "127.0.0.1";
+    const struct addrinfo wanted = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found;
+    int code = getaddrinfo(host, "0", &wanted, &found);
+    if (code)
+        return lab_refuse(EHOSTUNREACH, "this host's own name '%s' cannot be resolved: %s", host, gai_strerror(code));
+    struct sockaddr_in name;
+    memcpy(&name, found->ai_addr, sizeof name);
+    freeaddrinfo(found);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int err = listen_on(fd, (struct sockaddr *)&name, sizeof name, host);
+    if (err)
+        return err;
+    socklen_t size = sizeof name;
+    char text[INET_ADDRSTRLEN];
+    getsockname(fd, (struct sockaddr *)&name, &size);
+    inet_ntop(AF_INET, &name.sin_addr, text, sizeof text);
+    *ret_wire = (struct lab_wire){.fd = {-1, -1}};
+    ret_wire->fd[LAB_RX] = fd;
+    snprintf(ret_wire->address, sizeof ret_wire->address, "tcp://%s:%u", text, ntohs(name.sin_port));
+    return 0;
+}
+
+static void zmq_retire(const struct lab_channel *channel, struct lab_wire *wire)
+{
+    (void)channel;
+    if (wire->fd[LAB_RX] >= 0)
+        close(wire->fd[LAB_RX]);
+    wire->fd[LAB_RX] = -1;
+}
+
+/* ---- an end ---- */
+
+static int hold_context(void)
+{
+    pthread_mutex_lock(&lock);
+    if (!context)
+        context = zmq_ctx_new();
+    int err = context ? 0 : failed("cannot start", "ZeroMQ");
+    users += !err;
+    pthread_mutex_unlock(&lock);
+    return err;
+}
+
+static void release_context(void)
+{
+    pthread_mutex_lock(&lock);
+    void *last = --users == 0 ? context : NULL;
+    if (last)
+        context = NULL;
+    pthread_mutex_unlock(&lock);
+    if (last)
+        zmq_ctx_term(last); /* at most as long as the sockets linger */
+}
+
+static bool set(void *socket, int option, int value)
+{
+    return zmq_setsockopt(socket, option, &value, sizeof value) == 0;
+}
+
+static bool configure(struct zmq_end *z)
+{
+    const struct lab_channel *channel = &z->end.channel;
+    int hwm = channel->window > HWM_MIN ? (int)channel->window : HWM_MIN;
+    int64_t largest = channel->message_max;
+    bool ok = set(z->socket, ZMQ_LINGER, LINGER_MS) && set(z->socket, ZMQ_SNDHWM, hwm) && set(z->socket, ZMQ_RCVHWM, hwm) &&
+              set(z->socket, ZMQ_SNDTIMEO, SLICE_MS) && set(z->socket, ZMQ_RCVTIMEO, SLICE_MS) && set(z->socket, ZMQ_IMMEDIATE, 1) &&
+              set(z->socket, ZMQ_RECONNECT_IVL, -1) && zmq_setsockopt(z->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest) == 0;
+    if (ok && channel->crosses_hosts)
+        ok = set(z->socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) && set(z->socket, ZMQ_HEARTBEAT_TIMEOUT, LOST_AFTER_MS);
+    return ok;
+}
+
+static bool watch(struct zmq_end *z)
+{
+    char name[64];
+    snprintf(name, sizeof name, "inproc://monitor-%p", (void *)z);
+    z->monitor = zmq_socket(context, ZMQ_PAIR);
+    return z->monitor && zmq_socket_monitor(z->socket, name, ZMQ_EVENT_DISCONNECTED) == 0 && zmq_connect(z->monitor, name) == 0;
+}
+
+static int attach(struct zmq_end *z)
+{
+    const struct lab_wire *wire = &z->end.wire;
+    if (z->end.role == LAB_TX)
+        return zmq_connect(z->socket, wire->address) ? failed("cannot connect to", wire->address) : 0;
+    if (wire->fd[LAB_RX] >= 0 && !set(z->socket, ZMQ_USE_FD, wire->fd[LAB_RX]))
+        return failed("cannot listen on the socket behind", wire->address);
+    return zmq_bind(z->socket, wire->address) ? failed("cannot listen on", wire->address) : 0;
+}
+
+static void drop(struct zmq_end *z)
+{
+    if (z->monitor) {
+        zmq_socket_monitor(z->socket, NULL, 0);
+        zmq_close(z->monitor);
+    }
+    if (z->socket)
+        zmq_close(z->socket);
+    release_context();
+}
+
+static int zmq_open(struct lab_end *end, uint64_t deadline_ns)
+{
+    struct zmq_end *z = zmq_of(end);
+    (void)deadline_ns; /* connecting goes on in the background; the first message waits for it */
+    int err = hold_context();
+    if (err)
+        return err;
+    z->socket = zmq_socket(context, ZMQ_PAIR);
+    err = z->socket && configure(z) && watch(z) ? attach(z) : failed("cannot make", "a PAIR socket");
+    if (err)
+        drop(z);
+    return err;
+}
+
+static void zmq_close_end(struct lab_end *end)
+{
+    drop(zmq_of(end));
+}
+
+/* ---- messages ---- */
+
+static bool peer_gone(struct zmq_end *z)
+{
+    unsigned char event[ZMQ_EVENT_BYTES], address[LAB_ADDRESS_MAX];
+    while (!z->gone && zmq_recv(z->monitor, event, sizeof event, ZMQ_DONTWAIT) >= 0) {
+        zmq_recv(z->monitor, address, sizeof address, ZMQ_DONTWAIT);
+        z->gone = (event[0] | event[1] << 8) == ZMQ_EVENT_DISCONNECTED;
+    }
+    return z->gone;
+}
+
+/* After a call that waited for a slice in vain: whether to try again (0). */
+static int look_around(struct zmq_end *z, uint64_t deadline_ns, const char *what)
+{
+    int code = zmq_errno();
+    if (code != EAGAIN && code != EINTR)
+        return failed(what, z->end.channel.transport->name);
+    if (peer_gone(z))
+        return lab_refuse(EPIPE, "the other end of channel %u is gone", z->end.channel.id);
+    return lab_ns_until(deadline_ns) == 0 ? -EAGAIN : 0;
+}
+
+static int zmq_send_message(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns)
+{
+    struct zmq_end *z = zmq_of(end);
+    if (length > end->channel.message_max)
+        return lab_refuse(EMSGSIZE, "a message of %zu bytes on a channel of at most %u", length, end->channel.message_max);
+    int flags = deadline_ns ? 0 : ZMQ_DONTWAIT;
+    while (zmq_send(z->socket, message, length, flags) < 0) {
+        int err = look_around(z, deadline_ns, "cannot send over");
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+static ssize_t zmq_recv_message(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns)
+{
+    struct zmq_end *z = zmq_of(end);
+    int flags = deadline_ns ? 0 : ZMQ_DONTWAIT, length;
+    while ((length = zmq_recv(z->socket, to, room, flags)) < 0) {
+        bool was_gone = z->gone;
+        int err = look_around(z, deadline_ns, "cannot receive over");
+        /* What arrived before the connection ended is looked for once more after its end was seen. */
+        if (err == -EPIPE && !was_gone)
+            continue;
+        if (err)
+            return err;
+    }
+    if ((size_t)length > room)
+        return lab_refuse(EMSGSIZE, "a message of %d bytes for a buffer of %zu", length, room);
+    return length;
+}
+
+const struct lab_transport_ops lab_ops_zmq_ipc = {
+    .name = "zmq-ipc", .end_bytes = sizeof(struct zmq_end), .provision = ipc_provision, .retire = zmq_retire,
+    .open = zmq_open, .close = zmq_close_end, .send = zmq_send_message, .recv = zmq_recv_message,
+};
+
+const struct lab_transport_ops lab_ops_zmq_tcp = {
+    .name = "zmq-tcp", .end_bytes = sizeof(struct zmq_end), .provision = tcp_provision, .retire = zmq_retire,
+    .open = zmq_open, .close = zmq_close_end, .send = zmq_send_message, .recv = zmq_recv_message,
+};

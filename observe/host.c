@@ -1,0 +1,92 @@
+#include "observe/host.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+static bool first_line(const char *path, char to[LAB_HOST_TEXT])
+{
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    bool read = fgets(to, LAB_HOST_TEXT, file) != NULL;
+    fclose(file);
+    if (read)
+        to[strcspn(to, "\n")] = '\0';
+    return read && to[0];
+}
+
+/* The model, and whether the processor says that a hypervisor runs below it. */
+static void read_cpuinfo(char model[LAB_HOST_TEXT], bool *ret_virtual)
+{
+    char line[4096];
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    strcpy(model, "unknown");
+    *ret_virtual = false;
+    while (file && fgets(line, sizeof line, file)) {
+        char *value = strchr(line, ':');
+        if (!value)
+            break; /* the blank line after the first processor */
+        value += value[1] == ' ' ? 2 : 1;
+        value[strcspn(value, "\n")] = '\0';
+        if (strncmp(line, "model name", 10) == 0)
+            snprintf(model, LAB_HOST_TEXT, "%s", value);
+        if (strncmp(line, "flags", 5) == 0)
+            *ret_virtual = strstr(value, " hypervisor") != NULL;
+    }
+    if (file)
+        fclose(file);
+}
+
+static void name_hypervisor(bool is_virtual, char to[LAB_HOST_TEXT])
+{
+    to[0] = '\0';
+    if (!is_virtual || first_line("/sys/hypervisor/type", to) || first_line("/sys/class/dmi/id/sys_vendor", to))
+        return;
+    strcpy(to, "unknown");
+}
+
+static uint64_t shm_free(void)
+{
+    struct statvfs shm;
+    return statvfs("/dev/shm", &shm) == 0 ? (uint64_t)shm.f_bavail * shm.f_frsize : 0;
+}
+
+static void read_cpus(struct lab_host_facts *facts)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) < 0)
+        return;
+    for (int cpu = 0; cpu < CPU_SETSIZE && facts->cpu_count < LAB_HOST_CPUS; cpu++)
+        if (CPU_ISSET((size_t)cpu, &set))
+            facts->cpus[facts->cpu_count++] = cpu;
+}
+
+int lab_host_read(struct lab_host_facts *ret_facts)
+{
+    struct lab_host_facts facts = {0};
+    struct utsname kernel;
+    bool is_virtual;
+    if (uname(&kernel) < 0)
+        return lab_fail(errno, "the kernel does not tell its name");
+    snprintf(facts.name, sizeof facts.name, "%s", kernel.nodename);
+    snprintf(facts.kernel, sizeof facts.kernel, "%.40s %.80s", kernel.sysname, kernel.release);
+    read_cpuinfo(facts.cpu, &is_virtual);
+    name_hypervisor(is_virtual, facts.hypervisor);
+    if (!first_line("/proc/sys/kernel/random/boot_id", facts.boot_id))
+        strcpy(facts.boot_id, "unknown");
+    long online = sysconf(_SC_NPROCESSORS_ONLN), pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    facts.cores = online > 0 ? (uint32_t)online : 0;
+    facts.memory_bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+    facts.shm_free_bytes = shm_free();
+    read_cpus(&facts);
+    *ret_facts = facts;
+    return 0;
+}

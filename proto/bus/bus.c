@@ -1,0 +1,252 @@
+#include "proto/bus/bus.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/version.h"
+#include "proto/codec.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zmq.h>
+
+enum { QUEUE = 4096, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, LINGER_MS = 200, CONNECT_WITHIN_S = 10, ADDRESS = 256, ID = 4 };
+
+struct lab_bus {
+    void *context, *socket;
+    void *monitor;              /* node: events of the connection */
+    bool serves;                /* the launcher's side */
+    bool connected, lost;
+    uint64_t made_ns;
+    uint32_t nodes;
+    uint64_t *heard_ns;         /* by node */
+    char address[ADDRESS];
+};
+
+static int failed(const char *what, const char *address)
+{
+    int code = zmq_errno();
+    return lab_refuse(code < ZMQ_HAUSNUMERO ? code : EIO, "%s %s: %s", what, address, zmq_strerror(code));
+}
+
+/* A node's identity on the wire: a letter (ZeroMQ reserves identities that begin with a zero byte) and its index. */
+static void write_id(uint32_t node, unsigned char id[ID])
+{
+    id[0] = 'n';
+    id[1] = (unsigned char)node;
+    id[2] = (unsigned char)(node >> 8);
+    id[3] = (unsigned char)(node >> 16);
+}
+
+static bool read_id(const unsigned char *id, size_t size, uint32_t *ret_node)
+{
+    if (size != ID || id[0] != 'n')
+        return false;
+    *ret_node = (uint32_t)id[1] | (uint32_t)id[2] << 8 | (uint32_t)id[3] << 16;
+    return true;
+}
+
+static bool set(void *socket, int option, int value)
+{
+    return zmq_setsockopt(socket, option, &value, sizeof value) == 0;
+}
+
+static int make(int type, struct lab_bus **ret_bus)
+{
+    struct lab_bus *bus = calloc(1, sizeof *bus);
+    if (!bus)
+        return lab_fail(ENOMEM, "no memory for a control connection");
+    bus->made_ns = lab_now_ns();
+    bus->context = zmq_ctx_new();
+    bus->socket = bus->context ? zmq_socket(bus->context, type) : NULL;
+    int64_t largest = LAB_CODEC_BYTES_MAX;
+    if (!bus->socket || !set(bus->socket, ZMQ_LINGER, LINGER_MS) || !set(bus->socket, ZMQ_SNDHWM, QUEUE) ||
+        !set(bus->socket, ZMQ_RCVHWM, QUEUE) || !set(bus->socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) ||
+        !set(bus->socket, ZMQ_HEARTBEAT_TIMEOUT, LOST_AFTER_MS) || !set(bus->socket, ZMQ_HEARTBEAT_TTL, LOST_AFTER_MS) ||
+        zmq_setsockopt(bus->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest)) {
+        int err = failed("cannot make", "a control socket");
+        lab_bus_close(bus);
+        return err;
+    }
+    *ret_bus = bus;
+    return 0;
+}
+
+int lab_bus_serve(const char *endpoint, uint32_t nodes, struct lab_bus **ret_bus)
+{
+    struct lab_bus *bus;
+    int err = make(ZMQ_ROUTER, &bus);
+    if (err)
+        return err;
+    bus->serves = true;
+    bus->nodes = nodes;
+    bus->heard_ns = calloc(nodes + 1, sizeof *bus->heard_ns);
+    size_t room = sizeof bus->address;
+    if (!bus->heard_ns)
+        err = lab_fail(ENOMEM, "no memory for %u nodes", nodes);
+    else if (!set(bus->socket, ZMQ_ROUTER_MANDATORY, 1) || zmq_bind(bus->socket, endpoint) ||
+             zmq_getsockopt(bus->socket, ZMQ_LAST_ENDPOINT, bus->address, &room))
+        err = failed("cannot serve nodes at", endpoint);
+    if (err) {
+        lab_bus_close(bus);
+        return err;
+    }
+    *ret_bus = bus;
+    return 0;
+}
+
+const char *lab_bus_address(const struct lab_bus *bus)
+{
+    return bus->address;
+}
+
+int lab_bus_join(const char *address, uint32_t node, struct lab_bus **ret_bus)
+{
+    struct lab_bus *bus;
+    int err = make(ZMQ_DEALER, &bus);
+    if (err)
+        return err;
+    unsigned char id[ID];
+    write_id(node, id);
+    snprintf(bus->address, sizeof bus->address, "%s", address);
+    bus->monitor = zmq_socket(bus->context, ZMQ_PAIR);
+    if (!bus->monitor || zmq_setsockopt(bus->socket, ZMQ_ROUTING_ID, id, sizeof id) ||
+        zmq_socket_monitor(bus->socket, "inproc://monitor", ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) ||
+        zmq_connect(bus->monitor, "inproc://monitor") || zmq_connect(bus->socket, address)) {
+        err = failed("cannot connect to the launcher at", address);
+        lab_bus_close(bus);
+        return err;
+    }
+    *ret_bus = bus;
+    return 0;
+}
+
+void lab_bus_close(struct lab_bus *bus)
+{
+    if (!bus)
+        return;
+    if (bus->monitor) {
+        zmq_socket_monitor(bus->socket, NULL, 0);
+        zmq_close(bus->monitor);
+    }
+    if (bus->socket)
+        zmq_close(bus->socket);
+    if (bus->context)
+        zmq_ctx_term(bus->context);
+    free(bus->heard_ns);
+    free(bus);
+}
+
+int lab_bus_fd(const struct lab_bus *bus)
+{
+    int fd = -1;
+    size_t size = sizeof fd;
+    zmq_getsockopt(bus->socket, ZMQ_FD, &fd, &size);
+    return fd;
+}
+
+bool lab_bus_alive(struct lab_bus *bus)
+{
+    if (bus->serves)
+        return true;
+    /* An event is two frames: number and value, then the address. */
+    unsigned char event[8];
+    while (zmq_recv(bus->monitor, event, sizeof event, ZMQ_DONTWAIT) >= 0) {
+        unsigned number = event[0] | (unsigned)event[1] << 8;
+        bus->connected = bus->connected || number == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+        bus->lost = bus->lost || (number == ZMQ_EVENT_DISCONNECTED && bus->connected);
+        char ignored[ADDRESS];
+        zmq_recv(bus->monitor, ignored, sizeof ignored, ZMQ_DONTWAIT);
+    }
+    return !bus->lost && (bus->connected || lab_now_ns() - bus->made_ns < CONNECT_WITHIN_S * LAB_NS_PER_S);
+}
+
+uint64_t lab_bus_last_heard_ns(const struct lab_bus *bus, uint32_t node)
+{
+    return bus->serves && node < bus->nodes ? bus->heard_ns[node] : 0;
+}
+
+const char *lab_bus_library(void)
+{
+    static char version[32];
+    int major, minor, patch;
+    zmq_version(&major, &minor, &patch);
+    snprintf(version, sizeof version, "%d.%d.%d", major, minor, patch);
+    return version;
+}
+
+static int send_parts(struct lab_bus *bus, uint32_t node, const void *bytes, size_t size)
+{
+    unsigned char id[ID];
+    write_id(node, id);
+    if (bus->serves && zmq_send(bus->socket, id, sizeof id, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0)
+        return zmq_errno();
+    return zmq_send(bus->socket, bytes, size, ZMQ_DONTWAIT) < 0 ? zmq_errno() : 0;
+}
+
+int lab_bus_send(struct lab_bus *bus, uint32_t node, Lab__Frame *frame)
+{
+    void *bytes;
+    size_t size;
+    frame->protocol = LAB_PROTOCOL;
+    int err = lab_codec_pack(frame, &bytes, &size);
+    if (err)
+        return err;
+    int code = send_parts(bus, node, bytes, size);
+    free(bytes);
+    if (code == EAGAIN)
+        return -EAGAIN;
+    if (code == EHOSTUNREACH)
+        return lab_refuse(EHOSTUNREACH, "node %u is not connected", node);
+    return code ? lab_refuse(code < ZMQ_HAUSNUMERO ? code : EIO, "cannot send a control frame: %s", zmq_strerror(code)) : 0;
+}
+
+/* All parts of one message; more than two, or an identity of nobody, are thrown away as a whole. */
+static int receive_parts(struct lab_bus *bus, uint32_t *ret_node, zmq_msg_t *body)
+{
+    int parts = 0, wanted = bus->serves ? 2 : 1, more = 1;
+    bool known = !bus->serves;
+    *ret_node = 0;
+    while (more) {
+        if (zmq_msg_recv(body, bus->socket, ZMQ_DONTWAIT) < 0) {
+            int code = zmq_errno();
+            return code == EAGAIN || code == EINTR ? -EAGAIN : failed("cannot receive", "a control frame");
+        }
+        more = zmq_msg_more(body);
+        if (bus->serves && parts == 0)
+            known = read_id(zmq_msg_data(body), zmq_msg_size(body), ret_node) && *ret_node < bus->nodes;
+        parts++;
+    }
+    return known && parts == wanted ? 0 : lab_refuse(EBADMSG, "a control message of %d parts from nobody of this run", parts);
+}
+
+int lab_bus_receive(struct lab_bus *bus, uint32_t *ret_node, Lab__Frame **ret_frame)
+{
+    zmq_msg_t body;
+    Lab__Frame *frame = NULL;
+    uint32_t node;
+    zmq_msg_init(&body);
+    int err = receive_parts(bus, &node, &body);
+    if (!err)
+        err = lab_codec_unpack(&lab__frame__descriptor, zmq_msg_data(&body), zmq_msg_size(&body), &frame);
+    zmq_msg_close(&body);
+    if (err)
+        return err;
+    *ret_node = node;
+    if (bus->serves)
+        bus->heard_ns[node] = lab_now_ns();
+    if (frame->protocol != LAB_PROTOCOL) {
+        const char *version = frame->body_case == LAB__FRAME__BODY_HELLO && frame->hello ? frame->hello->version : "unknown";
+        err = lab_refuse(EPROTONOSUPPORT, "%s %u speaks protocol %u (version %s), and this is protocol %u (version %s): install the same version",
+                         bus->serves ? "node" : "the launcher of node", node, frame->protocol, version, LAB_PROTOCOL, LAB_VERSION);
+        lab_codec_free(frame);
+        return err;
+    }
+    if (frame->body_case == LAB__FRAME__BODY__NOT_SET) {
+        lab_codec_free(frame);
+        return lab_refuse(EBADMSG, "an empty control frame");
+    }
+    *ret_frame = frame;
+    return 0;
+}

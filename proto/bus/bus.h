@@ -1,0 +1,54 @@
+/* The control connection: protobuf frames between one launcher and its nodes, over ZeroMQ.
+ *
+ * The launcher's side (a ROUTER socket) knows a node by the index it was given; the node's side (DEALER) knows the launcher.
+ * Frames are checked on the way in (proto/codec.h, and the protocol version); heartbeats of ZMTP notice a stopped peer
+ * within two seconds. Used by one thread. Queues are bounded; LINGER is zero except for lab_bus_close's 200 ms.
+ *
+ *     struct lab_bus *bus;
+ *     lab_bus_serve("ipc://@name" or "tcp://10.77.0.1:*", &bus);
+ *     int fd = lab_bus_fd(bus);                   ... poll ...
+ *     while ((err = lab_bus_receive(bus, &node, &frame)) == 0) { ...; lab_codec_free(frame); }
+ */
+#ifndef LAB_PROTO_BUS_H
+#define LAB_PROTO_BUS_H
+
+#include "proto/control.pb-c.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct lab_bus;
+
+/* Launcher: binds. `ret` bus; the address nodes connect to is lab_bus_address(). Control addresses of this host are
+ * abstract (ipc://@...): nothing on disk. `nodes` is how many there will be. */
+int lab_bus_serve(const char *endpoint, uint32_t nodes, struct lab_bus **ret_bus);
+const char *lab_bus_address(const struct lab_bus *bus);
+
+/* Node: connects as number `node`; returns at once, the connection is made in the background. */
+int lab_bus_join(const char *address, uint32_t node, struct lab_bus **ret_bus);
+
+void lab_bus_close(struct lab_bus *bus); /* NULL is harmless; waits at most 200 ms for what was sent to leave */
+
+/* Edge-triggered (ZMQ_FD): after it becomes readable, and after every send, receive until -EAGAIN. */
+int lab_bus_fd(const struct lab_bus *bus);
+
+/* Never blocks. The launcher names the node; a node passes 0. -EAGAIN: its queue is full; -EHOSTUNREACH: no such node is
+ * connected. The frame's protocol number is filled in. */
+int lab_bus_send(struct lab_bus *bus, uint32_t node, Lab__Frame *frame);
+
+/* The node's side: whether the launcher is still there: false once the connection was lost (a launcher that ended, or did not answer
+ * heartbeats for two seconds), or was not made within ten seconds. The launcher's side: always true. */
+bool lab_bus_alive(struct lab_bus *bus);
+
+/* The launcher's side: when a frame of that node arrived last (base/clock.h), 0: never. */
+uint64_t lab_bus_last_heard_ns(const struct lab_bus *bus, uint32_t node);
+
+/* "4.3.4": the library at run time. Static storage. */
+const char *lab_bus_library(void);
+
+/* Never blocks. -EAGAIN: nothing there. -EPROTONOSUPPORT: the other side speaks another protocol version (both are named in
+ * the record, `ret_node` is set). -EBADMSG: what arrived was not a frame. `ret_frame` is freed by lab_codec_free(). */
+int lab_bus_receive(struct lab_bus *bus, uint32_t *ret_node, Lab__Frame **ret_frame);
+
+#endif

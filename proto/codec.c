@@ -1,0 +1,301 @@
+#include "proto/codec.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* ---- the walk over the wire format, before protobuf-c sees it ---- */
+
+enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5, VARINT_MAX = 10 };
+
+struct level {
+    const ProtobufCMessageDescriptor *type;
+    const unsigned char *end;
+};
+
+static int read_varint(const unsigned char **at, const unsigned char *end, uint64_t *ret_value)
+{
+    uint64_t value = 0;
+    for (unsigned i = 0; i < VARINT_MAX && *at + i < end; i++) {
+        unsigned char byte = (*at)[i];
+        value |= (uint64_t)(byte & 0x7f) << (7 * i);
+        if (!(byte & 0x80)) {
+            *at += i + 1;
+            *ret_value = value;
+            return 0;
+        }
+    }
+    return -EBADMSG;
+}
+
+static const ProtobufCMessageDescriptor *type_of_field(const ProtobufCMessageDescriptor *type, uint64_t number)
+{
+    if (number > UINT32_MAX)
+        return NULL;
+    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(type, (unsigned)number);
+    return field && field->type == PROTOBUF_C_TYPE_MESSAGE ? field->descriptor : NULL;
+}
+
+static int bad(const ProtobufCMessageDescriptor *type, const unsigned char *start, const unsigned char *at, const char *why)
+{
+    return lab_refuse(EBADMSG, "what arrived is not a %s: %s at byte %td", type->name, why, at - start);
+}
+
+/* Every nested message is entered, with the levels on a stack of its own; the rest is stepped over. */
+static int scan(const ProtobufCMessageDescriptor *type, const unsigned char *start, size_t size, size_t *ret_fields)
+{
+    struct level stack[LAB_CODEC_DEPTH] = {{.type = type, .end = start + size}};
+    int depth = 0;
+    size_t fields = 0;
+    const unsigned char *at = start;
+    for (;;) {
+        while (depth >= 0 && at == stack[depth].end)
+            depth--;
+        if (depth < 0)
+            break;
+        const unsigned char *end = stack[depth].end;
+        uint64_t tag, length = 0;
+        if (++fields > LAB_CODEC_FIELDS)
+            return bad(type, start, at, "too many fields");
+        if (read_varint(&at, end, &tag) || tag >> 3 == 0 || tag > UINT32_MAX)
+            return bad(type, start, at, "a damaged tag");
+        switch (tag & 7) {
+        case WIRE_VARINT:
+            if (read_varint(&at, end, &length))
+                return bad(type, start, at, "a damaged number");
+            continue;
+        case WIRE_FIXED64: length = 8; break;
+        case WIRE_FIXED32: length = 4; break;
+        case WIRE_BYTES:
+            if (read_varint(&at, end, &length))
+                return bad(type, start, at, "a damaged length");
+            break;
+        default:
+            return bad(type, start, at, "an unknown kind of field");
+        }
+        if (length > (uint64_t)(end - at))
+            return bad(type, start, at, "a field longer than what holds it");
+        const ProtobufCMessageDescriptor *inner = (tag & 7) == WIRE_BYTES ? type_of_field(stack[depth].type, tag >> 3) : NULL;
+        if (!inner) {
+            at += length;
+            continue;
+        }
+        if (depth + 1 == LAB_CODEC_DEPTH)
+            return bad(type, start, at, "messages nested too deeply");
+        stack[++depth] = (struct level){.type = inner, .end = at + length};
+    }
+    *ret_fields = fields;
+    return 0;
+}
+
+/* ---- unpacking within a budget ---- */
+
+struct budget {
+    size_t left;
+};
+
+/* A sub-message costs its struct, a repeated field an array; both grow with the fields counted. */
+enum { BUDGET_BASE = 64 << 10, BUDGET_PER_FIELD = 256 };
+
+static void *budget_alloc(void *data, size_t size)
+{
+    struct budget *budget = data;
+    if (size > budget->left)
+        return NULL;
+    void *memory = malloc(size);
+    if (memory)
+        budget->left -= size;
+    return memory;
+}
+
+static void budget_free(void *data, void *memory)
+{
+    (void)data;
+    free(memory);
+}
+
+int lab_codec_unpack(const ProtobufCMessageDescriptor *type, const void *bytes, size_t size, void *ret_message)
+{
+    size_t fields = 0;
+    if (size > LAB_CODEC_BYTES_MAX)
+        return lab_refuse(EMSGSIZE, "a %s of %zu bytes; at most %d are read", type->name, size, LAB_CODEC_BYTES_MAX);
+    int err = scan(type, bytes, size, &fields);
+    if (err)
+        return err;
+    struct budget budget = {.left = BUDGET_BASE + 2 * size + fields * BUDGET_PER_FIELD};
+    ProtobufCAllocator allocator = {.alloc = budget_alloc, .free = budget_free, .allocator_data = &budget};
+    ProtobufCMessage *message = protobuf_c_message_unpack(type, &allocator, size, bytes);
+    if (!message)
+        return lab_refuse(EBADMSG, "%zu bytes are not a %s, or ask for too much memory", size, type->name);
+    memcpy(ret_message, &message, sizeof message);
+    return 0;
+}
+
+void lab_codec_free(void *message)
+{
+    /* budget_free and the default allocator free in the same way. */
+    if (message)
+        protobuf_c_message_free_unpacked(message, NULL);
+}
+
+/* ---- packing ---- */
+
+static bool is_utf8(const unsigned char *text)
+{
+    while (*text) {
+        unsigned char lead = *text++;
+        int rest = lead < 0x80 ? 0 : lead >= 0xc2 && lead < 0xe0 ? 1 : (lead & 0xf0) == 0xe0 ? 2 : lead >= 0xf0 && lead < 0xf5 ? 3 : -1;
+        if (rest < 0)
+            return false;
+        for (; rest; rest--)
+            if ((*text++ & 0xc0) != 0x80)
+                return false;
+    }
+    return true;
+}
+
+/* The strings of this message itself; those of nested ones are checked as they are visited. */
+static int check_strings(const ProtobufCMessage *message)
+{
+    const ProtobufCMessageDescriptor *type = message->descriptor;
+    for (unsigned f = 0; f < type->n_fields; f++) {
+        const ProtobufCFieldDescriptor *field = &type->fields[f];
+        const unsigned char *member = (const unsigned char *)message + field->offset;
+        bool nested = field->type == PROTOBUF_C_TYPE_MESSAGE;
+        if (field->type != PROTOBUF_C_TYPE_STRING && !nested)
+            continue;
+        size_t count = 1;
+        void *const *values = (void *const *)(const void *)member;
+        if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+            memcpy(&count, (const unsigned char *)message + field->quantifier_offset, sizeof count);
+            values = *(void *const *const *)(const void *)member;
+        } else if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {
+            uint32_t chosen;
+            memcpy(&chosen, (const unsigned char *)message + field->quantifier_offset, sizeof chosen);
+            count = chosen == field->id;
+        }
+        for (size_t i = 0; i < count; i++) {
+            if (!values[i])
+                continue;
+            int err = nested ? check_strings(values[i]) : 0; /* the schema has no recursion: its depth bounds this one */
+            if (!nested && !is_utf8(values[i]))
+                err = lab_refuse(EINVAL, "%s.%s is not UTF-8", type->name, field->name);
+            if (err)
+                return err;
+        }
+    }
+    return 0;
+}
+
+int lab_codec_pack(const void *message, void **ret_bytes, size_t *ret_size)
+{
+    const ProtobufCMessage *base = message;
+    if (!protobuf_c_message_check(base))
+        return lab_refuse(EINVAL, "a %s with a part missing cannot be sent", base->descriptor ? base->descriptor->name : "message");
+    int err = check_strings(base);
+    if (err)
+        return err;
+    size_t size = protobuf_c_message_get_packed_size(base);
+    if (size > LAB_CODEC_BYTES_MAX)
+        return lab_refuse(EMSGSIZE, "a %s of %zu bytes; at most %d are sent", base->descriptor->name, size, LAB_CODEC_BYTES_MAX);
+    void *bytes = malloc(size ? size : 1);
+    if (!bytes)
+        return lab_fail(ENOMEM, "no memory for a %s of %zu bytes", base->descriptor->name, size);
+    protobuf_c_message_pack(base, bytes);
+    *ret_bytes = bytes;
+    *ret_size = size;
+    return 0;
+}
+
+/* ---- frames on a stream socket ---- */
+
+enum { PREFIX = 4 };
+
+static int wait_for(int fd, short events, uint64_t deadline_ns)
+{
+    struct pollfd ready = {.fd = fd, .events = events};
+    int n = poll(&ready, 1, lab_ms_until(deadline_ns));
+    if (n < 0 && errno != EINTR)
+        return lab_fail(errno, "cannot wait for a control socket");
+    return n == 0 && lab_ns_until(deadline_ns) == 0 ? -EAGAIN : 0;
+}
+
+static int send_all(int fd, const unsigned char *bytes, size_t size, uint64_t deadline_ns)
+{
+    while (size) {
+        ssize_t sent = send(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0 && (errno == EPIPE || errno == ECONNRESET))
+            return lab_refuse(EPIPE, "the other side of a control socket is closed");
+        if (sent < 0 && errno != EAGAIN && errno != EINTR)
+            return lab_fail(errno, "cannot send on a control socket");
+        if (sent > 0) {
+            bytes += sent;
+            size -= (size_t)sent;
+            continue;
+        }
+        int err = wait_for(fd, POLLOUT, deadline_ns);
+        if (err)
+            return err == -EAGAIN ? lab_refuse(ETIMEDOUT, "a control socket took no more before the deadline") : err;
+    }
+    return 0;
+}
+
+int lab_codec_send(int fd, const void *message, uint64_t deadline_ns)
+{
+    void *bytes;
+    size_t size;
+    int err = lab_codec_pack(message, &bytes, &size);
+    if (err)
+        return err;
+    unsigned char prefix[PREFIX] = {(unsigned char)size, (unsigned char)(size >> 8), (unsigned char)(size >> 16), (unsigned char)(size >> 24)};
+    err = send_all(fd, prefix, sizeof prefix, deadline_ns);
+    if (!err)
+        err = send_all(fd, bytes, size, deadline_ns);
+    free(bytes);
+    return err;
+}
+
+static int receive_all(int fd, unsigned char *to, size_t size, bool started, uint64_t deadline_ns)
+{
+    for (size_t got = 0; got < size;) {
+        ssize_t n = recv(fd, to + got, size - got, MSG_DONTWAIT);
+        if (n > 0) {
+            got += (size_t)n;
+            continue;
+        }
+        if (n == 0 || errno == ECONNRESET)
+            return started || got ? lab_refuse(EBADMSG, "a control message ended after %zu of %zu bytes", got, size)
+                                  : lab_refuse(EPIPE, "the other side of a control socket is closed");
+        if (errno != EAGAIN && errno != EINTR)
+            return lab_fail(errno, "cannot receive from a control socket");
+        int err = wait_for(fd, POLLIN, deadline_ns);
+        if (err)
+            return err == -EAGAIN ? lab_refuse(ETIMEDOUT, "no control message came before the deadline") : err;
+    }
+    return 0;
+}
+
+int lab_codec_receive(int fd, const ProtobufCMessageDescriptor *type, uint64_t deadline_ns, void *ret_message)
+{
+    unsigned char prefix[PREFIX];
+    int err = receive_all(fd, prefix, sizeof prefix, false, deadline_ns);
+    if (err)
+        return err;
+    size_t size = (size_t)prefix[0] | (size_t)prefix[1] << 8 | (size_t)prefix[2] << 16 | (size_t)prefix[3] << 24;
+    if (size > LAB_CODEC_BYTES_MAX)
+        return lab_refuse(EMSGSIZE, "a control message of %zu bytes; at most %d are read", size, LAB_CODEC_BYTES_MAX);
+    unsigned char *bytes = malloc(size ? size : 1);
+    if (!bytes)
+        return lab_fail(ENOMEM, "no memory for a control message of %zu bytes", size);
+    err = receive_all(fd, bytes, size, true, deadline_ns);
+    if (!err)
+        err = lab_codec_unpack(type, bytes, size, ret_message);
+    free(bytes);
+    return err;
+}

@@ -1,0 +1,273 @@
+#include "proto/pmi.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* What get_maxes tells clients; a line holds a put of the longest of each, with room for its words. */
+enum { KVS_MAX = 256, KEY_MAX = 64, VALUE_MAX = 1024, LINE_MAX_BYTES = 2048, PAIRS_PER_RANK = 64 };
+
+struct client {
+    int fd, far_fd;             /* ours; the one to be taken; -1 */
+    bool in_barrier;
+    size_t used;
+    char line[LINE_MAX_BYTES];
+};
+
+struct pair {
+    char key[KEY_MAX + 1], value[VALUE_MAX + 1];
+};
+
+struct lab_pmi {
+    int epoll_fd;
+    uint32_t ranks, waiting;    /* in the barrier */
+    uint32_t pair_count, pair_room;
+    struct pair *pairs;
+    char kvs[32];
+    struct client clients[];
+};
+
+int lab_pmi_new(uint32_t ranks, struct lab_pmi **ret_pmi)
+{
+    if (!ranks || ranks > LAB_PMI_RANKS_MAX)
+        return lab_refuse(EINVAL, "an MPI world of %u ranks; 1 to %d are possible", ranks, LAB_PMI_RANKS_MAX);
+    struct lab_pmi *pmi = calloc(1, sizeof *pmi + ranks * sizeof pmi->clients[0]);
+    if (!pmi)
+        return lab_fail(ENOMEM, "no memory for an MPI world of %u ranks", ranks);
+    pmi->ranks = ranks;
+    snprintf(pmi->kvs, sizeof pmi->kvs, "kvs_%d", (int)getpid());
+    for (uint32_t r = 0; r < ranks; r++)
+        pmi->clients[r].fd = pmi->clients[r].far_fd = -1;
+    pmi->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    int err = pmi->epoll_fd < 0 ? lab_fail(errno, "no epoll descriptor for an MPI world") : 0;
+    for (uint32_t r = 0; !err && r < ranks; r++) {
+        int pair[2];
+        struct epoll_event event = {.events = EPOLLIN, .data.u32 = r};
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+            err = lab_fail(errno, "no connection for rank %u of an MPI world", r);
+            break;
+        }
+        pmi->clients[r].fd = pair[0];
+        pmi->clients[r].far_fd = pair[1];
+        if (epoll_ctl(pmi->epoll_fd, EPOLL_CTL_ADD, pair[0], &event) < 0)
+            err = lab_fail(errno, "cannot watch rank %u of an MPI world", r);
+    }
+    if (err) {
+        lab_pmi_free(pmi);
+        return err;
+    }
+    *ret_pmi = pmi;
+    return 0;
+}
+
+static void drop(struct client *client)
+{
+    if (client->fd >= 0)
+        close(client->fd);
+    client->fd = -1;
+}
+
+void lab_pmi_free(struct lab_pmi *pmi)
+{
+    if (!pmi)
+        return;
+    for (uint32_t r = 0; r < pmi->ranks; r++) {
+        drop(&pmi->clients[r]);
+        if (pmi->clients[r].far_fd >= 0)
+            close(pmi->clients[r].far_fd);
+    }
+    if (pmi->epoll_fd >= 0)
+        close(pmi->epoll_fd);
+    free(pmi->pairs);
+    free(pmi);
+}
+
+int lab_pmi_take_fd(struct lab_pmi *pmi, uint32_t rank, int *ret_fd)
+{
+    if (rank >= pmi->ranks || pmi->clients[rank].far_fd < 0)
+        return lab_refuse(EINVAL, "rank %u of %u has no connection to give", rank, pmi->ranks);
+    *ret_fd = pmi->clients[rank].far_fd;
+    pmi->clients[rank].far_fd = -1;
+    return 0;
+}
+
+void lab_pmi_environment(const struct lab_pmi *pmi, uint32_t rank, int fd_in_child, char ret_variables[LAB_PMI_VARIABLES][LAB_PMI_VARIABLE])
+{
+    snprintf(ret_variables[0], LAB_PMI_VARIABLE, "PMI_FD=%d", fd_in_child);
+    snprintf(ret_variables[1], LAB_PMI_VARIABLE, "PMI_RANK=%u", rank);
+    snprintf(ret_variables[2], LAB_PMI_VARIABLE, "PMI_SIZE=%u", pmi->ranks);
+    snprintf(ret_variables[3], LAB_PMI_VARIABLE, "MPI_LOCALNRANKS=%u", pmi->ranks);
+    snprintf(ret_variables[4], LAB_PMI_VARIABLE, "MPI_LOCALRANKID=%u", rank);
+}
+
+int lab_pmi_fd(const struct lab_pmi *pmi)
+{
+    return pmi->epoll_fd;
+}
+
+/* ---- the store ---- */
+
+static struct pair *find(struct lab_pmi *pmi, const char *key)
+{
+    for (uint32_t i = 0; i < pmi->pair_count; i++)
+        if (strcmp(pmi->pairs[i].key, key) == 0)
+            return &pmi->pairs[i];
+    return NULL;
+}
+
+static struct pair *add(struct lab_pmi *pmi, const char *key)
+{
+    if (pmi->pair_count == pmi->ranks * PAIRS_PER_RANK)
+        return NULL;
+    if (pmi->pair_count == pmi->pair_room) {
+        uint32_t room = pmi->pair_room ? 2 * pmi->pair_room : 16;
+        struct pair *pairs = realloc(pmi->pairs, room * sizeof *pairs);
+        if (!pairs)
+            return NULL;
+        pmi->pairs = pairs;
+        pmi->pair_room = room;
+    }
+    struct pair *pair = &pmi->pairs[pmi->pair_count++];
+    snprintf(pair->key, sizeof pair->key, "%s", key);
+    return pair;
+}
+
+/* ---- the protocol ---- */
+
+static void LAB_PRINTF(2, 3) answer(struct client *client, const char *format, ...)
+{
+    char line[LINE_MAX_BYTES];
+    va_list args;
+    va_start(args, format);
+    int size = vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    /* Answers are short and clients wait for each: a socket that cannot take one belongs to a client that broke the protocol. */
+    if (client->fd >= 0 && send(client->fd, line, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL) != size)
+        drop(client);
+}
+
+/* The value of `name` in a line of name=value words; false when it is not there or too long. The value of the last word
+ * of a put may contain anything but a newline. */
+static bool word(const char *line, const char *name, char *to, size_t room)
+{
+    size_t length = strlen(name);
+    for (const char *at = line; at; at = strchr(at, ' ')) {
+        at += *at == ' ';
+        if (strncmp(at, name, length) != 0 || at[length] != '=')
+            continue;
+        const char *value = at + length + 1;
+        size_t size = strcmp(name, "value") == 0 ? strlen(value) : strcspn(value, " ");
+        if (size >= room)
+            return false;
+        memcpy(to, value, size);
+        to[size] = '\0';
+        return true;
+    }
+    return false;
+}
+
+static void leave_barrier(struct lab_pmi *pmi)
+{
+    pmi->waiting = 0;
+    for (uint32_t r = 0; r < pmi->ranks; r++) {
+        struct client *client = &pmi->clients[r];
+        if (client->in_barrier)
+            answer(client, "cmd=barrier_out\n");
+        client->in_barrier = false;
+    }
+}
+
+static void put(struct lab_pmi *pmi, struct client *client, const char *line)
+{
+    char key[KEY_MAX + 1], value[VALUE_MAX + 1];
+    struct pair *pair = NULL;
+    if (word(line, "key", key, sizeof key) && word(line, "value", value, sizeof value) && ((pair = find(pmi, key)) || (pair = add(pmi, key))))
+        strcpy(pair->value, value);
+    if (pair)
+        answer(client, "cmd=put_result rc=0 msg=success\n");
+    else
+        answer(client, "cmd=put_result rc=-1 msg=refused\n");
+}
+
+static void get(struct lab_pmi *pmi, struct client *client, const char *line)
+{
+    char key[KEY_MAX + 1];
+    const struct pair *pair = NULL;
+    if (!word(line, "key", key, sizeof key))
+        answer(client, "cmd=get_result rc=-1 msg=no_key value=unknown\n");
+    else if (strcmp(key, "PMI_process_mapping") == 0) /* blocks of (first node, nodes, ranks on each): all on one */
+        answer(client, "cmd=get_result rc=0 msg=success value=(vector,(0,1,%u))\n", pmi->ranks);
+    else if ((pair = find(pmi, key)))
+        answer(client, "cmd=get_result rc=0 msg=success value=%s\n", pair->value);
+    else
+        answer(client, "cmd=get_result rc=-1 msg=key_%s_not_found value=unknown\n", key);
+}
+
+static void obey(struct lab_pmi *pmi, struct client *client, const char *line)
+{
+    char command[32];
+    if (!word(line, "cmd", command, sizeof command))
+        drop(client);
+    else if (strcmp(command, "init") == 0)
+        answer(client, "cmd=response_to_init pmi_version=1 pmi_subversion=1 rc=0\n");
+    else if (strcmp(command, "get_maxes") == 0)
+        answer(client, "cmd=maxes kvsname_max=%d keylen_max=%d vallen_max=%d\n", KVS_MAX, KEY_MAX, VALUE_MAX);
+    else if (strcmp(command, "get_appnum") == 0)
+        answer(client, "cmd=appnum appnum=0\n");
+    else if (strcmp(command, "get_my_kvsname") == 0)
+        answer(client, "cmd=my_kvsname kvsname=%s\n", pmi->kvs);
+    else if (strcmp(command, "get_universe_size") == 0)
+        answer(client, "cmd=universe_size size=%u\n", pmi->ranks);
+    else if (strcmp(command, "put") == 0)
+        put(pmi, client, line);
+    else if (strcmp(command, "get") == 0)
+        get(pmi, client, line);
+    else if (strcmp(command, "barrier_in") == 0) {
+        pmi->waiting += !client->in_barrier;
+        client->in_barrier = true;
+        if (pmi->waiting == pmi->ranks)
+            leave_barrier(pmi);
+    } else if (strcmp(command, "finalize") == 0)
+        answer(client, "cmd=finalize_ack\n");
+    else if (strcmp(command, "abort") != 0) /* the rank ends itself next */
+        drop(client);
+}
+
+static void hear(struct lab_pmi *pmi, struct client *client)
+{
+    ssize_t got = recv(client->fd, client->line + client->used, sizeof client->line - client->used, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got <= 0) {
+        drop(client);
+        return;
+    }
+    client->used += (size_t)got;
+    char *end;
+    while (client->fd >= 0 && (end = memchr(client->line, '\n', client->used))) {
+        size_t size = (size_t)(end - client->line) + 1;
+        *end = '\0';
+        obey(pmi, client, client->line);
+        client->used -= size;
+        memmove(client->line, client->line + size, client->used);
+    }
+    if (client->used == sizeof client->line)
+        drop(client); /* a line without an end */
+}
+
+void lab_pmi_serve(struct lab_pmi *pmi)
+{
+    enum { EVENTS = 32 };
+    struct epoll_event events[EVENTS];
+    int count = epoll_wait(pmi->epoll_fd, events, EVENTS, 0);
+    for (int i = 0; i < count; i++)
+        if (pmi->clients[events[i].data.u32].fd >= 0)
+            hear(pmi, &pmi->clients[events[i].data.u32]);
+}

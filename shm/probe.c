@@ -1,0 +1,82 @@
+#include "shm/probe.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+enum {
+    GROUP = 4,         /* round trips between two readings of the clock */
+    GROUPS_MAX = 512,  /* groups kept for the median; later ones replace the oldest */
+    POLLS = 1024,      /* looks between two readings of the clock while waiting */
+};
+
+/* Waits while the word is odd (`wanted` 0) or even (`wanted` 1). */
+static inline int await_turn(struct lab_probe *probe, uint64_t wanted, uint64_t deadline_ns, uint64_t *ret_word)
+{
+    for (;;) {
+        for (int i = 0; i < POLLS; i++) {
+            uint64_t word = atomic_load_explicit(&probe->word, memory_order_acquire);
+            if ((word & 1) == wanted) {
+                *ret_word = word;
+                return 0;
+            }
+        }
+        if (lab_now_ns() >= deadline_ns)
+            return -EAGAIN;
+    }
+}
+
+static inline int round_trip(struct lab_probe *probe, uint64_t *word, uint64_t deadline_ns)
+{
+    atomic_store_explicit(&probe->word, *word + 1, memory_order_release);
+    return await_turn(probe, 0, deadline_ns, word);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+int lab_probe_lead(struct lab_probe *probe, uint32_t rounds, uint64_t deadline_ns, double *ret_handoff_ns)
+{
+    uint64_t took[GROUPS_MAX], word, clock_ns = UINT64_MAX;
+    uint32_t groups = 0;
+    int err = await_turn(probe, 0, deadline_ns, &word);
+    /* The first round also waits for the follower to come. */
+    if (!err)
+        err = round_trip(probe, &word, deadline_ns);
+    for (uint32_t left = rounds; !err && left; groups++) {
+        uint32_t group = left < GROUP ? left : GROUP;
+        uint64_t before = lab_now_ns(), begin = lab_now_ns();
+        for (uint32_t i = 0; !err && i < group; i++)
+            err = round_trip(probe, &word, deadline_ns);
+        uint64_t end = lab_now_ns();
+        if (begin - before < clock_ns)
+            clock_ns = begin - before;
+        /* In tenths of a nanosecond per hand-over. */
+        took[groups % GROUPS_MAX] = (end - begin) * 10 / (2 * group);
+        left -= group;
+    }
+    if (err)
+        return err;
+    uint32_t kept = groups < GROUPS_MAX ? groups : GROUPS_MAX;
+    qsort(took, kept, sizeof *took, ascending);
+    double median = (double)(took[(kept - 1) / 2] + took[kept / 2]) / 20 - (double)clock_ns / (2 * GROUP);
+    *ret_handoff_ns = median > 0 ? median : 0;
+    return 0;
+}
+
+int lab_probe_follow(struct lab_probe *probe, uint32_t rounds, uint64_t deadline_ns)
+{
+    for (uint32_t i = 0; i < rounds + 1; i++) {
+        uint64_t word;
+        int err = await_turn(probe, 1, deadline_ns, &word);
+        if (err)
+            return err;
+        atomic_store_explicit(&probe->word, word + 1, memory_order_release);
+    }
+    return 0;
+}
