@@ -1,7 +1,7 @@
 #include "launcher/axis.h"
 
 #include "base/text.h"
-#include "node/lane/message.h"
+#include "node/pattern.h"
 
 #include <ctype.h>
 #include <errno.h>

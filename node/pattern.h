@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { LAB_MESSAGE_MIN = 8 }; /* bytes: what a sequence number and its check take (node/lane/message.h) */
+
 struct lab_edge_side; /* node/lane/edge.h */
 
 enum lab_latency_kind { LAB_ROUND_TRIP, LAB_HALF_ROUND_TRIP, LAB_ONE_WAY, LAB_OPEN_LOOP, LAB_NO_LATENCY };

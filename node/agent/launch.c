@@ -49,7 +49,7 @@ static int provision(struct lab_launch_run *launch, uint32_t i, enum lab_hop hop
         return -lab_error_last()->code;
     struct lab_wire *wire = &launch->wired[i].wire[hop];
     *wire = (struct lab_wire){.fd = {-1, -1}};
-    int err = ops->provision ? ops->provision(channel, wire) : 0;
+    int err = ops->provision(channel, wire);
     if (err)
         return lab_while(err, "making channel %u (%s)", channel->id, channel->transport->name);
     launch->wired[i].provisioned[hop] = true;
@@ -83,7 +83,7 @@ static void retire_all(struct lab_launch_run *launch)
             if (!launch->wired[i].provisioned[hop])
                 continue;
             const struct lab_transport_ops *ops = lab_transport_ops(channel->transport);
-            if (ops && ops->retire)
+            if (ops)
                 ops->retire(channel, &launch->wired[i].wire[hop]);
             launch->wired[i].provisioned[hop] = false;
         }

@@ -15,13 +15,12 @@
 #ifndef LAB_NODE_LANE_MESSAGE_H
 #define LAB_NODE_LANE_MESSAGE_H
 
+#include "node/pattern.h"
 #include "node/transport.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-enum { LAB_MESSAGE_MIN = 8 };
 
 enum lab_flag {
     LAB_TURN = 1 << 0,  /* the last message of the client's turn */

@@ -3,7 +3,8 @@
  * MPI is initialised by the first end that opens, once per process, from what the environment says of the world (PMI_*), and
  * finalised when the process exits by itself. All operations are non-blocking ones, polled: a call of MPI's own that waits has no
  * deadline, and does not return when the peer has died. MPI reports no dead peer at all: who started the ranks watches them, and ends
- * what waits for one that is gone. A sender that closes says so with a message of no bytes.
+ * what waits for one that is gone. A sender that closes says so with a message of no bytes; a receiver that closes cannot tell. A send that
+ * has begun cannot be taken back: a deadline in it ends the channel (-EIO).
  *
  * One thread at a time uses MPI, except in a node that relays, whose two threads need MPI_THREAD_MULTIPLE: a process whose
  * first channel crosses nodes asks for that. */
@@ -93,6 +94,20 @@ static int mpi_open(struct lab_end *end, uint64_t deadline_ns)
     return 0;
 }
 
+/* Ranks know each other: there is nothing to make. */
+static int mpi_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
+{
+    (void)channel;
+    *ret_wire = (struct lab_wire){.fd = {-1, -1}};
+    return 0;
+}
+
+static void mpi_retire(const struct lab_channel *channel, struct lab_wire *wire)
+{
+    (void)channel;
+    (void)wire;
+}
+
 /* Until the request is complete: 0; or -EAGAIN at the deadline, the request then still pending. */
 static int complete(MPI_Request *request, MPI_Status *status, uint64_t deadline_ns, int *ret_code)
 {
@@ -118,7 +133,7 @@ static int mpi_send(struct lab_end *end, const void *message, size_t length, uin
     if (code == MPI_SUCCESS && request != MPI_REQUEST_NULL && complete(&request, MPI_STATUS_IGNORE, deadline_ns ? deadline_ns : lab_now_ns() + CLOSE_WITHIN_NS, &code)) {
         /* A send that has begun cannot be taken back. */
         m->finished = broken = true;
-        return lab_refuse(ETIMEDOUT, "rank %d did not take a message of %zu bytes before the deadline", m->peer, length);
+        return lab_refuse(EIO, "rank %d did not take a message of %zu bytes before the deadline", m->peer, length);
     }
     return code == MPI_SUCCESS ? 0 : failed(code, "MPI_Isend");
 }
@@ -197,6 +212,6 @@ static int mpi_share(void *bytes, size_t size)
 }
 
 const struct lab_transport_ops lab_ops_mpi = {
-    .name = "mpi", .end_bytes = sizeof(struct mpi_end), .open = mpi_open, .close = mpi_close, .send = mpi_send, .recv = mpi_recv,
+    .name = "mpi", .end_bytes = sizeof(struct mpi_end), .provision = mpi_provision, .retire = mpi_retire, .open = mpi_open, .close = mpi_close, .send = mpi_send, .recv = mpi_recv,
     .share = mpi_share,
 };
