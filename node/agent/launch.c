@@ -135,7 +135,8 @@ static int start_relay(struct lab_launch_run *launch)
         }
     }
     int err = count ? lab_relay_start(paths, count, launch->assign->cell->run, launch->frame->launch, launch->deadline_ns, &launch->relay) : 0;
-    launch->relay_open = count == 0;
+    if (!count)
+        launch->relay_state = LAB_RELAY_EMPTIED;
     free(paths);
     return err;
 }
@@ -350,7 +351,7 @@ static void mourn(struct lab_launch_run *launch, struct lab_member *member)
 
 static void advance(struct lab_launch_run *launch)
 {
-    bool opened = launch->relay_open, reported = true, gone = true;
+    bool opened = launch->relay_state != LAB_RELAY_OPENING, reported = true, gone = launch->relay_state == LAB_RELAY_EMPTIED;
     for (uint32_t p = 0; p < launch->layout.party_count; p++) {
         const struct lab_member *member = &launch->members[p];
         if (member->party->idle)
@@ -369,7 +370,7 @@ static void advance(struct lab_launch_run *launch)
     if (launch->stage == LAB_STAGE_LEAVING && gone)
         launch->stage = LAB_STAGE_DONE;
     if (launch->stage == LAB_STAGE_LEAVING && now > launch->leave_ns)
-        fail_with(launch, ETIMEDOUT, -1, 0, "a worker gave its result and then did not end", "");
+        fail_with(launch, ETIMEDOUT, -1, 0, "a worker did not end after its result, or the relay did not become empty", "");
     if (launch->stage < LAB_STAGE_LEAVING && now > launch->deadline_ns + LAB_NS_PER_S)
         fail_with(launch, ETIMEDOUT, -1, 0, "the launch did not end before its deadline", "");
 }
@@ -382,11 +383,10 @@ void lab_launch_step(struct lab_launch_run *launch)
         hear(launch, &launch->members[p]);
         mourn(launch, &launch->members[p]);
     }
-    if (launch->relay && launch->stage < LAB_STAGE_LEAVING) {
-        int state = lab_relay_state(launch->relay);
-        if (state < 0)
-            fail_from_record(launch, state, -1);
-        launch->relay_open = state > 0;
+    if (launch->relay && launch->stage < LAB_STAGE_DONE) {
+        launch->relay_state = lab_relay_state(launch->relay);
+        if (launch->relay_state < 0)
+            fail_from_record(launch, launch->relay_state, -1);
     }
     if (launch->stage != LAB_STAGE_FAILED)
         advance(launch);

@@ -39,7 +39,7 @@ struct lab_launch_run {
     struct lab_member *members;     /* one per party */
     struct lab_pmi *pmi;
     struct lab_relay *relay;
-    bool relay_open;
+    int relay_state;            /* enum lab_relay_state */
     int probe_fd;
     uint64_t deadline_ns, leave_ns;
     enum lab_stage stage;

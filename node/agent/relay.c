@@ -41,7 +41,7 @@ struct lab_relay {
     uint32_t epoch;
     int event_fd;
     _Atomic int opened;         /* directions with all ends open */
-    _Atomic bool stop, failed;
+    _Atomic bool stop, failed, emptied;
     pthread_mutex_t lock;       /* over `error` */
     struct lab_error error;
 };
@@ -132,20 +132,21 @@ static void rest(uint32_t *idle)
         usleep(NAP_US);
 }
 
-/* Stopping is not an error: when a launch ends the workers close first, then the relay is told. */
+/* Until it is told to stop, or until every sender has closed and all that they sent has been carried. */
 static int carry(struct direction *way)
 {
-    uint32_t idle = 0;
-    while (!atomic_load_explicit(&way->relay->stop, memory_order_relaxed)) {
+    uint32_t idle = 0, left = way->count;
+    while (left && !atomic_load_explicit(&way->relay->stop, memory_order_relaxed)) {
         bool moved = false;
         for (uint32_t i = 0; i < way->count; i++) {
             struct pump *pump = &way->pumps[i];
             if (pump->drained)
                 continue;
             int err = way->outward ? carry_out(pump, way->relay->deadline_ns) : carry_in(pump, way->relay->deadline_ns);
-            if (err == -EPIPE)
+            if (err == -EPIPE) {
                 pump->drained = true;
-            else if (err == 0)
+                left--;
+            } else if (err == 0)
                 moved = true;
             else if (err != -EAGAIN)
                 return lab_while(err, "relaying channel %u", pump->path->number);
@@ -178,6 +179,10 @@ static void *direction_main(void *argument)
         lab_end_close(way->pumps[i].to);
         lab_end_close(way->pumps[i].from);
         free(way->pumps[i].buffer);
+    }
+    if (!err && way->outward) {
+        atomic_store(&relay->emptied, true);
+        tell(relay);
     }
     lab_alarm_fini();
     return NULL;
@@ -240,7 +245,7 @@ int lab_relay_state(struct lab_relay *relay)
     eventfd_t ignored;
     eventfd_read(relay->event_fd, &ignored);
     if (!atomic_load(&relay->failed))
-        return atomic_load(&relay->opened) == DIRECTIONS;
+        return atomic_load(&relay->opened) < DIRECTIONS ? LAB_RELAY_OPENING : atomic_load(&relay->emptied) ? LAB_RELAY_EMPTIED : LAB_RELAY_OPEN;
     pthread_mutex_lock(&relay->lock);
     int err = lab_refuse(relay->error.code, "%s", relay->error.text);
     pthread_mutex_unlock(&relay->lock);

@@ -25,7 +25,13 @@ int lab_relay_start(const struct lab_relay_path *paths, uint32_t count, uint64_t
 /* Readable when the state has changed. */
 int lab_relay_fd(const struct lab_relay *relay);
 
-/* 0: still opening; 1: all ends are open; -errno: it failed, the reason is put into the caller's error record. */
+enum lab_relay_state {
+    LAB_RELAY_OPENING,
+    LAB_RELAY_OPEN,    /* all ends are open */
+    LAB_RELAY_EMPTIED, /* the workers of this node have closed, and all that they sent is on its way */
+};
+
+/* Or -errno: it failed, the reason is put into the caller's error record. */
 int lab_relay_state(struct lab_relay *relay);
 
 /* Stops and joins the threads (each operation has a deadline, at most `deadline_ns` of start). NULL is harmless. */

@@ -94,5 +94,10 @@ int main(int argc, char **argv)
         err = lab_agent_run(&spec);
     if (err)
         fprintf(stderr, "ipclab-node %u: %s\n", spec.node, lab_error_last()->code ? lab_error_last()->text : strerror(-err));
-    return err ? 1 : 0;
+    if (err) {
+        /* A thread may still be inside a library whose exit handlers would wait for it. */
+        fflush(NULL);
+        _exit(1);
+    }
+    return 0;
 }

@@ -442,7 +442,7 @@ static const struct scenario scenarios[] = {
     {"a sender without room gives up at its deadline, nothing is lost or sent twice", 1000, 5, 1, tx_fills, rx_empties, 0, CANNOT_TAKE_BACK, -1},
     {"a long message received by trying again and again arrives whole", LONG, 1, 1, tx_long, rx_long_bit_by_bit, 0, 0, -1},
     {"a long message whose deadline passes midway is sent, given up or the end of the channel", LONG, 1, 1,
-     tx_long_with_short_deadline, rx_long_after_its_deadline, 0, 0, -1},
+     tx_long_with_short_deadline, rx_long_after_its_deadline, 0, CANNOT_TAKE_BACK, -1},
     {"what a sender sent before it closed is received, then the end is told", 100, 8, 1, tx_leaves, rx_drains, 0, 0, -1},
     {"a sender whose receiver closed is told", 100, 8, 1, tx_until_told, rx_leaves, 0, LAB_CAP_WORLD, -1},
     {"what a killed sender sent is received, then the end is told", 100, 8, 1, tx_dies, rx_of_the_dead, 0, LAB_CAP_SELF | LAB_CAP_WORLD, LAB_TX},

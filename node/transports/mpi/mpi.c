@@ -4,7 +4,7 @@
  * finalised when the process exits by itself. All operations are non-blocking ones, polled: a call of MPI's own that waits has no
  * deadline, and does not return when the peer has died. MPI reports no dead peer at all: who started the ranks watches them, and ends
  * what waits for one that is gone. A sender that closes says so with a message of no bytes; a receiver that closes cannot tell. A send that
- * has begun cannot be taken back: a deadline in it ends the channel (-EIO).
+ * has begun cannot be taken back: a deadline in it is the end of MPI in this process (-EIO).
  *
  * One thread at a time uses MPI, except in a node that relays, whose two threads need MPI_THREAD_MULTIPLE: a process whose
  * first channel crosses nodes asks for that. */
@@ -25,11 +25,12 @@ enum { POLLS = 1024 };
 struct mpi_end {
     struct lab_end end;
     int peer, tag;
-    bool finished;              /* RX: the sender has closed. TX: a message was left half way */
+    bool finished;              /* RX: the sender has closed */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool initialised, broken;
+static bool initialised;
+static bool broken;             /* a peer is gone, or a message was left half way: nothing more goes through MPI here */
 
 static struct mpi_end *mpi_of(struct lab_end *end)
 {
@@ -79,7 +80,7 @@ static int mpi_open(struct lab_end *end, uint64_t deadline_ns)
 {
     struct mpi_end *m = mpi_of(end);
     (void)deadline_ns; /* MPI_Init has none; whoever started the ranks has */
-    int err = initialise(end->channel.crosses_nodes);
+    int err = broken ? lab_refuse(EIO, "MPI broke off earlier in this process") : initialise(end->channel.crosses_nodes);
     if (err)
         return err;
     int rank, size, *limit, found;
@@ -127,12 +128,12 @@ static int mpi_send(struct lab_end *end, const void *message, size_t length, uin
     MPI_Request request;
     if (length > end->channel.message_max)
         return lab_refuse(EMSGSIZE, "a message of %zu bytes on a channel of at most %u", length, end->channel.message_max);
-    if (m->finished)
-        return lab_refuse(EIO, "channel %u broke off in an earlier message", end->channel.id);
+    if (broken)
+        return lab_refuse(EIO, "MPI broke off earlier in this process");
     int code = MPI_Isend(message, (int)length, MPI_BYTE, m->peer, m->tag, MPI_COMM_WORLD, &request);
     if (code == MPI_SUCCESS && request != MPI_REQUEST_NULL && complete(&request, MPI_STATUS_IGNORE, deadline_ns ? deadline_ns : lab_now_ns() + CLOSE_WITHIN_NS, &code)) {
         /* A send that has begun cannot be taken back. */
-        m->finished = broken = true;
+        broken = true;
         return lab_refuse(EIO, "rank %d did not take a message of %zu bytes before the deadline", m->peer, length);
     }
     return code == MPI_SUCCESS ? 0 : failed(code, "MPI_Isend");
@@ -192,12 +193,28 @@ static ssize_t mpi_recv(struct lab_end *end, void *to, size_t room, uint64_t dea
     return received(m, code, &status);
 }
 
+/* Until the sender's last message, or a world that lives on would find it in the next channel of that number. */
+static void drain(struct mpi_end *m)
+{
+    uint64_t deadline_ns = lab_now_ns() + CLOSE_WITHIN_NS;
+    size_t room = m->end.channel.message_max;
+    unsigned char *ignored = malloc(room ? room : 1);
+    while (ignored && !m->finished && !broken)
+        if (mpi_recv(&m->end, ignored, room, deadline_ns) == -EAGAIN)
+            broken = true;
+    free(ignored);
+}
+
 static void mpi_close(struct lab_end *end)
 {
     struct mpi_end *m = mpi_of(end);
     MPI_Request request;
     int code;
-    if (end->role == LAB_RX || m->finished || broken)
+    if (end->role == LAB_RX) {
+        drain(m);
+        return;
+    }
+    if (broken)
         return;
     if (MPI_Isend(NULL, 0, MPI_BYTE, m->peer, m->tag, MPI_COMM_WORLD, &request) != MPI_SUCCESS ||
         complete(&request, MPI_STATUS_IGNORE, lab_now_ns() + CLOSE_WITHIN_NS, &code))

@@ -24,7 +24,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-enum { SLICE_MS = 50, LINGER_MS = 900, HWM_MIN = 1000, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, ZMQ_EVENT_BYTES = 6 };
+enum { SLICE_MS = 50, LINGER_MS = 900, HWM_MIN = 1000, HANDSHAKE_BYTES = 4096, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, ZMQ_EVENT_BYTES = 6 };
 
 struct zmq_end {
     struct lab_end end;
@@ -145,7 +145,8 @@ static bool configure(struct zmq_end *z)
 {
     const struct lab_channel *channel = &z->end.channel;
     int hwm = channel->window > HWM_MIN ? (int)channel->window : HWM_MIN;
-    int64_t largest = channel->message_max;
+    /* The limit holds for ZMTP's own handshake too. */
+    int64_t largest = channel->message_max > HANDSHAKE_BYTES ? channel->message_max : HANDSHAKE_BYTES;
     bool ok = set(z->socket, ZMQ_LINGER, LINGER_MS) && set(z->socket, ZMQ_SNDHWM, hwm) && set(z->socket, ZMQ_RCVHWM, hwm) &&
               set(z->socket, ZMQ_SNDTIMEO, SLICE_MS) && set(z->socket, ZMQ_RCVTIMEO, SLICE_MS) && set(z->socket, ZMQ_IMMEDIATE, 1) &&
               set(z->socket, ZMQ_RECONNECT_IVL, -1) && zmq_setsockopt(z->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest) == 0;
