@@ -164,10 +164,6 @@ static inline int lab_ring_reserve(struct lab_ring_producer *p, uint32_t length,
         count = lab_ring_least(count, (uint32_t)(p->room_to - head));
     }
     p->lent = length;
-#ifdef XPW
-    if (p->refresh > 100) { __builtin_prefetch(p->places + ((head + XPW) & p->mask) * p->stride, 1);
-    if(p->mark_stride==8) __builtin_prefetch(p->marks + ((head + 8*((XPW+7)/8)) & p->mask) * p->mark_stride, 1);}
-#endif
     ret_span->at = p->places + slot * p->stride;
     ret_span->stride = p->stride;
     ret_span->length = length;

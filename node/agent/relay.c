@@ -14,7 +14,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { DIRECTIONS = 2, POLLS_HOT = 2000, POLLS_YIELDING = 4000, NAP_US = 50 };
+enum { DIRECTIONS = 2, POLLS_HOT = 2000, POLLS_YIELDING = 20000, NAP_US = 50 };
+#define SLICE_NS (5 * LAB_NS_PER_MS) /* how long one channel is waited for before `stop` is looked at */
 
 struct pump {
     const struct lab_path *path;
@@ -71,9 +72,9 @@ static int pass_on(struct pump *pump, const void *message, size_t length, uint64
     return err == -EAGAIN ? lab_refuse(ETIMEDOUT, "the relay could not pass a message on before the deadline") : err;
 }
 
-static int carry_out(struct pump *pump, uint64_t deadline_ns)
+static int carry_out(struct pump *pump, uint64_t until_ns, uint64_t deadline_ns)
 {
-    ssize_t length = lab_end_recv(pump->from, pump->buffer + LAB_ENVELOPE_HEAD, pump->room - LAB_ENVELOPE_HEAD, 0);
+    ssize_t length = lab_end_recv(pump->from, pump->buffer + LAB_ENVELOPE_HEAD, pump->room - LAB_ENVELOPE_HEAD, until_ns);
     if (length < 0)
         return (int)length;
     pump->head.stamp_ns = lab_now_ns();
@@ -82,9 +83,9 @@ static int carry_out(struct pump *pump, uint64_t deadline_ns)
     return pass_on(pump, pump->buffer, (size_t)length + LAB_ENVELOPE_HEAD, deadline_ns);
 }
 
-static int carry_in(struct pump *pump, uint64_t deadline_ns)
+static int carry_in(struct pump *pump, uint64_t until_ns, uint64_t deadline_ns)
 {
-    ssize_t length = lab_end_recv(pump->from, pump->buffer, pump->room, 0);
+    ssize_t length = lab_end_recv(pump->from, pump->buffer, pump->room, until_ns);
     if (length < 0)
         return (int)length;
     struct lab_envelope head;
@@ -138,11 +139,13 @@ static int carry(struct direction *way)
     uint32_t idle = 0, left = way->count;
     while (left && !atomic_load_explicit(&way->relay->stop, memory_order_relaxed)) {
         bool moved = false;
+        /* A single channel is waited for as its transport does it; several are looked at in turn. */
+        uint64_t until_ns = way->count == 1 ? lab_now_ns() + SLICE_NS : 0;
         for (uint32_t i = 0; i < way->count; i++) {
             struct pump *pump = &way->pumps[i];
             if (pump->drained)
                 continue;
-            int err = way->outward ? carry_out(pump, way->relay->deadline_ns) : carry_in(pump, way->relay->deadline_ns);
+            int err = way->outward ? carry_out(pump, until_ns, way->relay->deadline_ns) : carry_in(pump, until_ns, way->relay->deadline_ns);
             if (err == -EPIPE) {
                 pump->drained = true;
                 left--;
@@ -151,7 +154,7 @@ static int carry(struct direction *way)
             else if (err != -EAGAIN)
                 return lab_while(err, "relaying channel %u", pump->path->number);
         }
-        if (moved)
+        if (moved || until_ns)
             idle = 0;
         else
             rest(&idle);

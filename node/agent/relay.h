@@ -3,7 +3,8 @@
  * Two threads, so that a full link towards a peer cannot stop what that peer is sending here: one takes messages from the
  * workers' legs, puts each into the protobuf envelope and sends it over its link; the other receives envelopes, checks them
  * and puts the payload onto the leg. Neither buffers: a leg or a link that is full holds the pump, and through the window the
- * sender. A thread that finds nothing to do polls, then yields, then sleeps up to 50 us. */
+ * sender. A thread with one channel waits as the channel's transport does; one with several looks at them in turn, and when
+ * it finds nothing to do polls, then yields, then sleeps for 50 us. */
 #ifndef LAB_NODE_AGENT_RELAY_H
 #define LAB_NODE_AGENT_RELAY_H
 

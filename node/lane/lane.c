@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "node/lane/stamp.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -46,7 +47,29 @@ void lab_lane_fini(struct lab_lane *lane)
 
 /* ---- sending ---- */
 
-static int put_lent(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
+/* One by one: reserving, writing and committing are all there is, and the size is known to the compiler where it matters. */
+static inline __attribute__((always_inline)) int put_singly(struct lab_lane *lane, uint32_t size, uint32_t count, uint32_t last_flags,
+                                                            uint64_t deadline_ns)
+{
+    struct lab_end *end = lane->end;
+    const struct lab_transport_ops *ops = end->ops;
+    struct lab_stencil stencil = lane->stencil;
+    uint32_t next = lane->next, begin = next;
+    int err = 0;
+    for (; count; count--, next++) {
+        struct lab_span span;
+        err = ops->reserve(end, size, 1, deadline_ns, &span);
+        if (err)
+            break;
+        fill_one(&stencil, span.at, size, next, count > 1 ? 0 : last_flags);
+        ops->commit(end, 1);
+    }
+    lane->next = next;
+    lane->account.sent += next - begin;
+    return err;
+}
+
+static int put_in_batches(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
 {
     struct lab_end *end = lane->end;
     const struct lab_transport_ops *ops = end->ops;
@@ -63,6 +86,16 @@ static int put_lent(struct lab_lane *lane, uint32_t count, uint32_t last_flags, 
         lane->account.sent += span.count;
     }
     return 0;
+}
+
+static int put_lent(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
+{
+    switch (lane->end->channel.batch == 1 ? lane->stencil.size : 0) {
+    case 8: return put_singly(lane, 8, count, last_flags, deadline_ns);
+    case 48: return put_singly(lane, 48, count, last_flags, deadline_ns);
+    case 64: return put_singly(lane, 64, count, last_flags, deadline_ns);
+    default: return put_in_batches(lane, count, last_flags, deadline_ns);
+    }
 }
 
 static int put_copied(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
@@ -161,7 +194,40 @@ static uint32_t read_one_by_one(struct lab_lane *lane, const struct lab_span *sp
     return span->count;
 }
 
-static int take_lent(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count, uint32_t *ret_flags)
+/* One by one, as put_singly: as many as `want`, or until one has flags; whatever is not exactly what was expected goes the slow
+ * way. Waits for the first one only. */
+static inline __attribute__((always_inline)) int take_singly(struct lab_lane *lane, uint32_t size, uint32_t want, uint64_t deadline_ns,
+                                                             uint32_t *ret_count, uint32_t *ret_flags)
+{
+    struct lab_end *end = lane->end;
+    const struct lab_transport_ops *ops = end->ops;
+    uint32_t next = lane->next, count = 0, flags = 0;
+    int err = 0;
+    while (count < want && !flags) {
+        struct lab_span span;
+        uint64_t word0;
+        err = ops->borrow(end, 1, deadline_ns, &span);
+        if (err)
+            break;
+        if (span.length == size && read_one(span.at, size, true, &word0) && (uint32_t)word0 == next) {
+            next++;
+            flags = (uint32_t)(word0 >> 32) & 0xff;
+            lane->account.received++;
+        } else {
+            lane->next = next;
+            read_one_by_one(lane, &span, &flags);
+            next = lane->next;
+        }
+        ops->release(end, 1);
+        count++;
+    }
+    lane->next = next;
+    *ret_count = count;
+    *ret_flags = flags;
+    return count ? 0 : err;
+}
+
+static int take_in_batches(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count, uint32_t *ret_flags)
 {
     struct lab_end *end = lane->end;
     const struct lab_transport_ops *ops = end->ops;
@@ -171,24 +237,32 @@ static int take_lent(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns,
     if (err)
         return err;
 
-    uint32_t read, flags;
+    uint32_t read = 0, flags = 0;
     if (lane->verify_all) {
         read = lab_message_check(&lane->stencil, &span, lane->next, &flags);
         lane->next += read;
         lane->account.received += read;
-        if (read < span.count && !flags) {
-            struct lab_span rest = span;
-            rest.at += read * span.stride;
-            rest.count -= read;
-            read += read_one_by_one(lane, &rest, &flags);
-        }
-    } else {
-        read = read_one_by_one(lane, &span, &flags);
+    }
+    if (read < span.count && !flags) {
+        struct lab_span rest = span;
+        rest.at += read * span.stride;
+        rest.count -= read;
+        read += read_one_by_one(lane, &rest, &flags);
     }
     ops->release(end, read);
     *ret_count = read;
     *ret_flags = flags;
     return 0;
+}
+
+static int take_lent(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count, uint32_t *ret_flags)
+{
+    switch (lane->end->channel.batch == 1 && lane->verify_all ? lane->stencil.size : 0) {
+    case 8: return take_singly(lane, 8, want, deadline_ns, ret_count, ret_flags);
+    case 48: return take_singly(lane, 48, want, deadline_ns, ret_count, ret_flags);
+    case 64: return take_singly(lane, 64, want, deadline_ns, ret_count, ret_flags);
+    default: return take_in_batches(lane, want, deadline_ns, ret_count, ret_flags);
+    }
 }
 
 static int open_envelope(struct lab_lane *lane, const unsigned char *bytes, size_t size, const unsigned char **ret_message,

@@ -49,8 +49,8 @@ static inline uint32_t lab_lane_wire_bytes(uint32_t size, bool envelope)
 /* Sends `count` messages, `last_flags` on the last one. On -EAGAIN some of them may have left. */
 int lab_lane_put(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns);
 
-/* Receives up to `want` messages (as many as one operation of the transport gives; at least one), stopping after one that
- * carries flags. A lent message is verified here; of a copied one only the label is read, the rest is verified by
+/* Receives up to `want` messages, at least one, stopping after one that carries flags; fewer when that is what an operation of
+ * the transport gave. A lent message is verified here; of a copied one only the label is read, the rest is verified by
  * lab_lane_settle, which the caller may postpone until after its answer has left. */
 int lab_lane_take(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count, uint32_t *ret_flags);
 

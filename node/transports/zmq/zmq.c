@@ -24,7 +24,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-enum { SLICE_MS = 50, LINGER_MS = 900, HWM_MIN = 1000, HANDSHAKE_BYTES = 4096, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, ZMQ_EVENT_BYTES = 6 };
+enum { SLICE_MS = 20, LINGER_MS = 900, HWM_MIN = 1000, HANDSHAKE_BYTES = 4096, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, ZMQ_EVENT_BYTES = 6 };
 
 struct zmq_end {
     struct lab_end end;
