@@ -26,8 +26,8 @@ bench          base shm node/transport.h bench
 
 # header: the only files (awk regular expression of paths) that may include it; "1": at most one file does
 libraries='
-zmq.h            ^(proto/bus|node/transports/zmq)/   many
-mpi.h            ^node/transports/mpi/               many
+zmq.h            ^(proto/bus|node/transports/zmq|bench)/   many
+mpi.h            ^(node/transports/mpi|bench)/               many
 libfyaml.h       ^launcher/                          1
 jansson.h        ^report/json                        many
 sqlite3.h        ^report/store                       many
