@@ -19,7 +19,7 @@
 enum {
     HELLO_LOCAL_S = 5, HELLO_REMOTE_S = 10, /* a node that starts on a busy host is not a node that failed */
     STEP_LOCAL_S = 3, STEP_REMOTE_S = 10, STEP_MPI_S = 10,
-    ABORT_MS = 1500, SILENT_S = 2, GRACE_MS = 500, LIMITS_S = 5,
+    ABORT_MS = 3000, SILENT_S = 2, GRACE_MS = 500, LIMITS_S = 5,
 };
 
 enum stage { IDLE, ASSIGNED, LISTENING, READY, RUNNING, DONE, FAULTED };

@@ -4,7 +4,6 @@
 #include "base/error.h"
 #include "base/version.h"
 #include "launcher/collect.h"
-#include "launcher/conversation.h"
 #include "launcher/schedule.h"
 #include "observe/noise.h"
 #include "report/statistics.h"
@@ -282,11 +281,12 @@ static enum lab_drive_end ending_of(const struct drive *drive, int err, int *ret
     return drive->launched ? LAB_DRIVE_FAILED : lab_conversation_greeted(drive->talk) ? LAB_DRIVE_FAILED : LAB_DRIVE_REFUSED;
 }
 
-int lab_drive(const struct lab_drive_spec *spec, enum lab_drive_end *ret_end, int *ret_signal)
+int lab_drive(const struct lab_drive_spec *spec, enum lab_drive_end *ret_end, int *ret_signal, struct lab_conversation **ret_talk)
 {
     struct drive drive = {.spec = spec};
     struct lab_run *run = spec->run;
     *ret_signal = 0;
+    *ret_talk = NULL;
     int err = make_schedule(&drive);
     if (!err && !drive.runnable) {
         run->ended_by = "launches";
@@ -303,9 +303,9 @@ int lab_drive(const struct lab_drive_spec *spec, enum lab_drive_end *ret_end, in
                         : *ret_end == LAB_DRIVE_SIGNAL ? "interrupted" : "failed";
         if (err)
             run->failure = lab_run_string(run, lab_error_last()->text);
-        lab_conversation_end(drive.talk);
         err = 0;
     }
+    *ret_talk = drive.talk;
     lab_schedule_free(drive.schedule);
     free(drive.cell_of);
     return err;

@@ -7,6 +7,7 @@
 #ifndef LAB_LAUNCHER_DRIVE_H
 #define LAB_LAUNCHER_DRIVE_H
 
+#include "launcher/conversation.h"
 #include "launcher/crew.h"
 #include "launcher/plan.h"
 #include "report/progress.h"
@@ -31,7 +32,8 @@ enum lab_drive_end {
 };
 
 /* 0 with how it ended, or -errno when not even that can be said (no memory). SIGINT, SIGTERM and SIGHUP are taken over
- * while it runs. */
-int lab_drive(const struct lab_drive_spec *spec, enum lab_drive_end *ret_end, int *ret_signal);
+ * while it runs. The caller ends the conversation (NULL when there was none): in a user's mpirun only after it has printed,
+ * since mpiexec may end this process as soon as its nodes have left. */
+int lab_drive(const struct lab_drive_spec *spec, enum lab_drive_end *ret_end, int *ret_signal, struct lab_conversation **ret_talk);
 
 #endif

@@ -30,6 +30,7 @@ struct running {
     struct lab_run *run;
     struct lab_store *store;
     struct lab_hosts *hosts;
+    struct lab_conversation *talk;
     struct lab_progress progress;
     bool world;
     uint32_t world_size;
@@ -192,8 +193,12 @@ static int drive(struct running *r, int *ret_code)
     enum lab_drive_end end = LAB_DRIVE_COMPLETE;
     int signal_number = 0;
     uint64_t began_ns = lab_now_ns();
-    int err = lab_drive(&spec, &end, &signal_number);
+    int err = lab_drive(&spec, &end, &signal_number, &r->talk);
     r->run->wall_ns = lab_now_ns() - began_ns;
+    if (!r->world) {
+        lab_conversation_end(r->talk);
+        r->talk = NULL;
+    }
     lab_progress_fini(&r->progress);
     if (!err)
         err = lab_run_settle(r->run);
@@ -235,6 +240,8 @@ int lab_verb_run(const struct lab_arguments *arguments)
     }
     if (!err)
         lab_error_clear(); /* what was worth saying has been said */
+    fflush(stdout);
+    lab_conversation_end(r.talk);
     lab_store_close(r.store);
     lab_hosts_free(r.hosts);
     lab_run_free(r.run);

@@ -67,6 +67,7 @@ struct lab_channel {
     const struct lab_transport *transport;
     enum lab_wait wait;
     uint32_t id;          /* unique within a launch */
+    uint32_t epoch;       /* the launch: a library that outlives it must not take one launch's message for another's */
     uint32_t message_max; /* the longest message that will be sent, bytes, headers of ours included */
     uint32_t window;      /* the most messages in flight; a mechanism with a buffer of its own makes it at least that deep */
     uint32_t batch;       /* the most messages handed over by one operation, 1 without LAB_CAP_BATCH */
@@ -125,6 +126,10 @@ struct lab_end {
     struct lab_end *partner; /* LAB_CAP_SELF: the other end, in this process, opened before or after; else NULL */
     /* the transport's own fields follow: ops->end_bytes in all, aligned to 128 */
 };
+
+/* While it is set, blocking operations of LAB_CAP_NODES transports in this process end within 50 ms, -ECANCELED where they have no
+ * better reason: a node takes its own threads out of a launch that was given up. Looked at only off the hot path. */
+extern _Atomic bool lab_ends_abandoned;
 
 /* The ops of a card; loads its module on first use. NULL with the reason in the error record (which names the package
  * to install when a module or its library is missing). Thread-safe. */

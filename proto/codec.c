@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "proto/wire.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -12,35 +13,40 @@
 
 /* ---- the walk over the wire format, before protobuf-c sees it ---- */
 
-enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5, VARINT_MAX = 10 };
+/* Well-formed UTF-8 as of table 3-7 of the Unicode standard, and no NUL: a C string could not hold it whole. */
+static bool is_utf8(const unsigned char *text, size_t size)
+{
+    for (size_t i = 0; i < size;) {
+        unsigned char lead = text[i++], low = 0x80, high = 0xbf;
+        if (lead == 0)
+            return false;
+        if (lead < 0x80)
+            continue;
+        unsigned rest = lead >= 0xc2 && lead <= 0xdf ? 1 : lead >= 0xe0 && lead <= 0xef ? 2 : lead >= 0xf0 && lead <= 0xf4 ? 3 : 0;
+        if (rest == 0 || rest > size - i)
+            return false;
+        /* The second byte rules out longer forms than needed, surrogates, and what lies beyond U+10FFFF. */
+        if (lead == 0xe0)
+            low = 0xa0;
+        else if (lead == 0xed)
+            high = 0x9f;
+        else if (lead == 0xf0)
+            low = 0x90;
+        else if (lead == 0xf4)
+            high = 0x8f;
+        for (; rest; rest--, low = 0x80, high = 0xbf) {
+            unsigned char next = text[i++];
+            if (next < low || next > high)
+                return false;
+        }
+    }
+    return true;
+}
 
 struct level {
     const ProtobufCMessageDescriptor *type;
     const unsigned char *end;
 };
-
-static int read_varint(const unsigned char **at, const unsigned char *end, uint64_t *ret_value)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < VARINT_MAX && *at + i < end; i++) {
-        unsigned char byte = (*at)[i];
-        value |= (uint64_t)(byte & 0x7f) << (7 * i);
-        if (!(byte & 0x80)) {
-            *at += i + 1;
-            *ret_value = value;
-            return 0;
-        }
-    }
-    return -EBADMSG;
-}
-
-static const ProtobufCMessageDescriptor *type_of_field(const ProtobufCMessageDescriptor *type, uint64_t number)
-{
-    if (number > UINT32_MAX)
-        return NULL;
-    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(type, (unsigned)number);
-    return field && field->type == PROTOBUF_C_TYPE_MESSAGE ? field->descriptor : NULL;
-}
 
 static int bad(const ProtobufCMessageDescriptor *type, const unsigned char *start, const unsigned char *at, const char *why)
 {
@@ -59,36 +65,25 @@ static int scan(const ProtobufCMessageDescriptor *type, const unsigned char *sta
             depth--;
         if (depth < 0)
             break;
-        const unsigned char *end = stack[depth].end;
-        uint64_t tag, length = 0;
+        uint32_t number;
+        unsigned kind;
+        uint64_t length;
+        const char *why;
+        const unsigned char *field_start = at;
         if (++fields > LAB_CODEC_FIELDS)
             return bad(type, start, at, "too many fields");
-        if (read_varint(&at, end, &tag) || tag >> 3 == 0 || tag > UINT32_MAX)
-            return bad(type, start, at, "a damaged tag");
-        switch (tag & 7) {
-        case WIRE_VARINT:
-            if (read_varint(&at, end, &length))
-                return bad(type, start, at, "a damaged number");
-            continue;
-        case WIRE_FIXED64: length = 8; break;
-        case WIRE_FIXED32: length = 4; break;
-        case WIRE_BYTES:
-            if (read_varint(&at, end, &length))
-                return bad(type, start, at, "a damaged length");
-            break;
-        default:
-            return bad(type, start, at, "an unknown kind of field");
-        }
-        if (length > (uint64_t)(end - at))
-            return bad(type, start, at, "a field longer than what holds it");
-        const ProtobufCMessageDescriptor *inner = (tag & 7) == WIRE_BYTES ? type_of_field(stack[depth].type, tag >> 3) : NULL;
-        if (!inner) {
-            at += length;
+        if (lab_wire_field(&at, stack[depth].end, &number, &kind, &length, &why))
+            return bad(type, start, field_start, why);
+        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(stack[depth].type, number);
+        if (kind == LAB_WIRE_BYTES && field && field->type == PROTOBUF_C_TYPE_MESSAGE) {
+            if (depth + 1 == LAB_CODEC_DEPTH)
+                return bad(type, start, field_start, "messages nested too deeply");
+            stack[++depth] = (struct level){.type = field->descriptor, .end = at + length};
             continue;
         }
-        if (depth + 1 == LAB_CODEC_DEPTH)
-            return bad(type, start, at, "messages nested too deeply");
-        stack[++depth] = (struct level){.type = inner, .end = at + length};
+        if (kind == LAB_WIRE_BYTES && field && field->type == PROTOBUF_C_TYPE_STRING && !is_utf8(at, length))
+            return bad(type, start, field_start, "text that is not UTF-8");
+        at += length;
     }
     *ret_fields = fields;
     return 0;
@@ -98,19 +93,29 @@ static int scan(const ProtobufCMessageDescriptor *type, const unsigned char *sta
 
 struct budget {
     size_t left;
+    int refused; /* why memory was refused: ENOMEM, or EBADMSG: beyond the budget; 0: it was not */
 };
 
-/* A sub-message costs its struct, a repeated field an array; both grow with the fields counted. */
-enum { BUDGET_BASE = 64 << 10, BUDGET_PER_FIELD = 256 };
+/* What a message may ask for grows with what it carries: ten bytes for each of its own (a copy, and packed numbers of one byte
+ * that become eight), and for each field the larger of our structs with its place in an array and in protobuf-c's own notes.
+ * What protobuf-c frees on the way is not given back: that bounds its time too, for a sub-message that occurs again is merged
+ * with the one before by copying all of that. */
+enum { BUDGET_BASE = 64 << 10, BUDGET_PER_BYTE = 10, BUDGET_PER_FIELD = 256 };
+
+static size_t budget_of(size_t size, size_t fields)
+{
+    size_t budget = BUDGET_BASE + size * BUDGET_PER_BYTE + fields * BUDGET_PER_FIELD;
+    return budget < LAB_CODEC_MEMORY_MAX ? budget : LAB_CODEC_MEMORY_MAX;
+}
 
 static void *budget_alloc(void *data, size_t size)
 {
     struct budget *budget = data;
-    if (size > budget->left)
-        return NULL;
-    void *memory = malloc(size);
+    void *memory = size > budget->left ? NULL : malloc(size);
     if (memory)
         budget->left -= size;
+    else
+        budget->refused = size > budget->left ? EBADMSG : ENOMEM;
     return memory;
 }
 
@@ -128,11 +133,13 @@ int lab_codec_unpack(const ProtobufCMessageDescriptor *type, const void *bytes, 
     int err = scan(type, bytes, size, &fields);
     if (err)
         return err;
-    struct budget budget = {.left = BUDGET_BASE + 2 * size + fields * BUDGET_PER_FIELD};
+    struct budget budget = {.left = budget_of(size, fields)};
     ProtobufCAllocator allocator = {.alloc = budget_alloc, .free = budget_free, .allocator_data = &budget};
     ProtobufCMessage *message = protobuf_c_message_unpack(type, &allocator, size, bytes);
+    if (!message && budget.refused == ENOMEM)
+        return lab_fail(ENOMEM, "no memory for a %s of %zu bytes", type->name, size);
     if (!message)
-        return lab_refuse(EBADMSG, "%zu bytes are not a %s, or ask for too much memory", size, type->name);
+        return lab_refuse(EBADMSG, "%zu bytes %s a %s", size, budget.refused ? "ask for more memory than becomes" : "are not", type->name);
     memcpy(ret_message, &message, sizeof message);
     return 0;
 }
@@ -145,20 +152,6 @@ void lab_codec_free(void *message)
 }
 
 /* ---- packing ---- */
-
-static bool is_utf8(const unsigned char *text)
-{
-    while (*text) {
-        unsigned char lead = *text++;
-        int rest = lead < 0x80 ? 0 : lead >= 0xc2 && lead < 0xe0 ? 1 : (lead & 0xf0) == 0xe0 ? 2 : lead >= 0xf0 && lead < 0xf5 ? 3 : -1;
-        if (rest < 0)
-            return false;
-        for (; rest; rest--)
-            if ((*text++ & 0xc0) != 0x80)
-                return false;
-    }
-    return true;
-}
 
 /* The strings of this message itself; those of nested ones are checked as they are visited. */
 static int check_strings(const ProtobufCMessage *message)
@@ -184,7 +177,7 @@ static int check_strings(const ProtobufCMessage *message)
             if (!values[i])
                 continue;
             int err = nested ? check_strings(values[i]) : 0; /* the schema has no recursion: its depth bounds this one */
-            if (!nested && !is_utf8(values[i]))
+            if (!nested && !is_utf8(values[i], strlen(values[i])))
                 err = lab_refuse(EINVAL, "%s.%s is not UTF-8", type->name, field->name);
             if (err)
                 return err;
@@ -193,7 +186,8 @@ static int check_strings(const ProtobufCMessage *message)
     return 0;
 }
 
-int lab_codec_pack(const void *message, void **ret_bytes, size_t *ret_size)
+/* Packs behind `headroom` bytes that the caller fills in; `ret_size` is that of the message alone. */
+static int pack_behind(size_t headroom, const void *message, unsigned char **ret_bytes, size_t *ret_size)
 {
     const ProtobufCMessage *base = message;
     if (!protobuf_c_message_check(base))
@@ -204,13 +198,22 @@ int lab_codec_pack(const void *message, void **ret_bytes, size_t *ret_size)
     size_t size = protobuf_c_message_get_packed_size(base);
     if (size > LAB_CODEC_BYTES_MAX)
         return lab_refuse(EMSGSIZE, "a %s of %zu bytes; at most %d are sent", base->descriptor->name, size, LAB_CODEC_BYTES_MAX);
-    void *bytes = malloc(size ? size : 1);
+    unsigned char *bytes = malloc(headroom + size + 1); /* never malloc(0) */
     if (!bytes)
         return lab_fail(ENOMEM, "no memory for a %s of %zu bytes", base->descriptor->name, size);
-    protobuf_c_message_pack(base, bytes);
+    protobuf_c_message_pack(base, bytes + headroom);
     *ret_bytes = bytes;
     *ret_size = size;
     return 0;
+}
+
+int lab_codec_pack(const void *message, void **ret_bytes, size_t *ret_size)
+{
+    unsigned char *bytes;
+    int err = pack_behind(0, message, &bytes, ret_size);
+    if (!err)
+        *ret_bytes = bytes;
+    return err;
 }
 
 /* ---- frames on a stream socket ---- */
@@ -246,17 +249,17 @@ static int send_all(int fd, const unsigned char *bytes, size_t size, uint64_t de
     return 0;
 }
 
+/* Prefix and message leave in one call: two would wake the other side twice. */
 int lab_codec_send(int fd, const void *message, uint64_t deadline_ns)
 {
-    void *bytes;
+    unsigned char *bytes;
     size_t size;
-    int err = lab_codec_pack(message, &bytes, &size);
+    int err = pack_behind(PREFIX, message, &bytes, &size);
     if (err)
         return err;
-    unsigned char prefix[PREFIX] = {(unsigned char)size, (unsigned char)(size >> 8), (unsigned char)(size >> 16), (unsigned char)(size >> 24)};
-    err = send_all(fd, prefix, sizeof prefix, deadline_ns);
-    if (!err)
-        err = send_all(fd, bytes, size, deadline_ns);
+    for (unsigned i = 0; i < PREFIX; i++)
+        bytes[i] = (unsigned char)(size >> 8 * i);
+    err = send_all(fd, bytes, PREFIX + size, deadline_ns);
     free(bytes);
     return err;
 }

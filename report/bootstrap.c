@@ -201,7 +201,7 @@ static int judge(const double *a, size_t a_count, const double *b, size_t b_coun
         ratio.difference = LAB_SLOWER;
     } else {
         /* Two one-sided tests at 5 % are a 90 % interval that lies within the bounds. */
-        struct lab_figure both;
+        struct lab_figure both = {nothing, nothing, nothing};
         err = lab_ratio_of(a, a_count, b, b_count, 0.90, &both);
         if (err)
             return err;
@@ -248,6 +248,9 @@ int lab_cell_ratio(const struct lab_cell *cell, const struct lab_summary *of, co
         double apart = fabs(of->p50_ns.value - baseline_of->p50_ns.value);
         bool claimed = !err && (ret_ratio->difference == LAB_FASTER || ret_ratio->difference == LAB_SLOWER);
         if (claimed && statistic == LAB_BY_LATENCY && apart < lab_latency_resolution(of->p50_ns.value))
+            ret_ratio->difference = LAB_NOT_SHOWN;
+        /* What never became steady would give another figure a moment later. */
+        if (!err && (of->verdict == LAB_TRANSIENT || baseline_of->verdict == LAB_TRANSIENT))
             ret_ratio->difference = LAB_NOT_SHOWN;
     }
     free(values);

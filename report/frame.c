@@ -177,10 +177,10 @@ static void put_limits(const struct lab_run *run, FILE *to, const struct lab_ren
         const struct lab_limit *limit = &run->limits[i];
         char value[64];
         if (isnan(limit->value))
-            strcpy(value, "not measured");
+            snprintf(value, sizeof value, "not measured");
         else if (limit->unit && strcmp(limit->unit, "ns") == 0)
             lab_format_time(limit->value, value);
-        else if (limit->unit && strcmp(limit->unit, "bytes/s") == 0)
+        else if (limit->unit && (strcmp(limit->unit, "bytes/s") == 0 || strcmp(limit->unit, "B/s") == 0))
             lab_format_bandwidth(limit->value, value);
         else
             snprintf(value, sizeof value, "%.4g %.32s", limit->value, limit->unit ? limit->unit : "");

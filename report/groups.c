@@ -44,7 +44,7 @@ static void read_member(const struct lab_cell *cell, const struct lab_summary *s
     /* What executes (process, thread, fiber) tells rows apart just as an option does. */
     if (cell->unit && to->options.count < LAB_OPTIONS_MOST) {
         struct lab_option *unit = &to->options.option[to->options.count++];
-        strcpy(unit->name, "unit");
+        snprintf(unit->name, sizeof unit->name, "unit");
         snprintf(unit->text, sizeof unit->text, "%s", cell->unit);
     }
 }
@@ -259,6 +259,20 @@ static int make_group(const struct member *members, size_t count, struct lab_gro
     return err ? err : compare_entries(group);
 }
 
+/* A group of the rig's floor alone explains the others, and so comes after them. */
+static void floors_last(struct lab_groups *groups)
+{
+    for (size_t i = 0, left = groups->count; left > 0; left--) {
+        struct lab_group group = groups->items[i];
+        if (!group.row_count || !group.rows[0].floor) {
+            i++;
+            continue;
+        }
+        memmove(&groups->items[i], &groups->items[i + 1], (groups->count - i - 1) * sizeof group);
+        groups->items[groups->count - 1] = group;
+    }
+}
+
 int lab_groups_make(const struct lab_run *run, const struct lab_summary *summaries, struct lab_groups *ret_groups)
 {
     struct lab_groups groups = {.run = run, .summaries = summaries};
@@ -278,6 +292,7 @@ int lab_groups_make(const struct lab_run *run, const struct lab_summary *summari
         }
         err = make_group(members, count, &groups.items[groups.count++]);
     }
+    floors_last(&groups);
     free(members);
     free(taken);
     if (err) {
@@ -311,16 +326,21 @@ bool lab_entry_sleeps(const struct lab_entry *entry)
     return false;
 }
 
+char *lab_group_parties(const struct lab_group *group, char to[LAB_LABEL_TEXT])
+{
+    uint32_t nodes = group->first->nodes, workers = group->first->workers;
+    int used = snprintf(to, LAB_LABEL_TEXT, "%u node%s", nodes, nodes == 1 ? "" : "s");
+    if (workers)
+        snprintf(to + used, LAB_LABEL_TEXT - (size_t)used, " of %u worker%s", workers, workers == 1 ? "" : "s");
+    return to;
+}
+
 char *lab_group_title(const struct lab_group *group, char to[LAB_LABEL_TEXT])
 {
     const struct lab_cell *cell = group->first;
-    char where[48];
-    if (cell->workers)
-        snprintf(where, sizeof where, "%u node%s of %u worker%s", cell->nodes, cell->nodes == 1 ? "" : "s", cell->workers,
-                 cell->workers == 1 ? "" : "s");
-    else
-        snprintf(where, sizeof where, "%u node%s", cell->nodes, cell->nodes == 1 ? "" : "s");
-    snprintf(to, LAB_LABEL_TEXT, "%s%s%s, %s%s, %s, %s", cell->pattern, cell->workload ? " " : "",
+    char where[LAB_LABEL_TEXT];
+    lab_group_parties(group, where);
+    snprintf(to, LAB_LABEL_TEXT, "%s%s%s, %.40s%s, %s, %s", cell->pattern, cell->workload ? " " : "",
              cell->workload ? cell->workload : "", where, cell->remote ? " on different hosts" : "", cell->topology,
              cell->placement ? cell->placement : "any");
     return to;

@@ -51,6 +51,9 @@ struct lab_groups {
 int lab_groups_make(const struct lab_run *run, const struct lab_summary *summaries, struct lab_groups *ret_groups);
 void lab_groups_fini(struct lab_groups *groups);
 
+/* "1 node of 2 workers", "2 nodes" */
+char *lab_group_parties(const struct lab_group *group, char to[LAB_LABEL_TEXT]);
+
 /* "pingpong, 1 node of 2 workers, pair, other-core" */
 char *lab_group_title(const struct lab_group *group, char to[LAB_LABEL_TEXT]);
 

@@ -97,7 +97,9 @@ static char *shown(const struct lab_column *column, const struct lab_field *fiel
             if (*list == ',')
                 *at++ = ' ';
         }
-        strcpy(at, at == text ? "-" : "");
+        if (at == text)
+            *at++ = '-';
+        *at = '\0';
         return text;
     }
     }

@@ -83,6 +83,7 @@ static void *grown(void *array, uint32_t count, size_t size)
     return array;
 }
 
+/* Names of types and members cannot stand in parentheses. NOLINTBEGIN(bugprone-macro-parentheses) */
 #define DEFINE_APPEND(function, owner, type, array, count)                                                             \
     struct type *function(struct owner *owner)                                                                         \
     {                                                                                                                  \
@@ -92,6 +93,7 @@ static void *grown(void *array, uint32_t count, size_t size)
         owner->array = items;                                                                                          \
         return &items[owner->count++];                                                                                 \
     }
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 static DEFINE_APPEND(add_noise, lab_run, lab_noise, noises, noise_count)
 static DEFINE_APPEND(add_limit, lab_run, lab_limit, limits, limit_count)

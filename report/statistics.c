@@ -279,12 +279,12 @@ static void take_costs(const struct lab_cell *cell, enum lab_verdict sound, stru
         s->switches_per_message = (double)switches / (double)messages;
         s->faults_per_message = (double)faults / (double)messages;
     }
+    /* CPU time is read from the threads' own clocks and exact; the run delay lags by up to a tick. */
+    double share = wall ? (double)cpu / (double)wall : nothing;
+    s->cpus = share * (cell->nodes * (cell->workers ? cell->workers : 1));
     if (wall >= LAB_STATES_WALL_MS * LAB_NS_PER_MS) {
-        /* Helper threads may add CPU time beyond that of the party itself, and accounting lags by a tick: fractions are
-         * kept within 0 and 1, the CPUs busy are not. */
-        uint32_t parties = cell->nodes * (cell->workers ? cell->workers : 1);
-        double share = (double)cpu / (double)wall;
-        s->cpus = share * parties;
+        /* Helper threads may add CPU time beyond that of the party itself: fractions are kept within 0 and 1, the CPUs
+         * busy are not. */
         s->running = fmin(share, 1);
         s->ready = fmin((double)delay / (double)wall, 1 - s->running);
         s->waiting = 1 - s->running - s->ready;
@@ -356,7 +356,7 @@ int lab_cell_summary(const struct lab_run *run, const struct lab_cell *cell, str
     settle(run, cell, &s);
     if (s.verdict == LAB_OK || s.verdict == LAB_NOISY || s.verdict == LAB_TRANSIENT) {
         struct lab_hist *merged = lab_hist_new();
-        double *values = calloc(cell->launch_count, 4 * sizeof *values);
+        double *values = calloc(cell->launch_count + 1, 4 * sizeof *values);
         if (!merged || !values) {
             lab_hist_free(merged);
             free(values);
@@ -390,7 +390,7 @@ int lab_run_settle(struct lab_run *run)
     bool any = false, all_skipped = true;
     for (uint32_t i = 0; i < run->cell_count; i++) {
         struct lab_cell *cell = &run->cells[i];
-        struct lab_summary summary;
+        struct lab_summary summary = {.launches = 0};
         int err = lab_cell_summary(run, cell, &summary);
         if (err)
             return err;

@@ -70,7 +70,7 @@ struct lab_summary {
     struct lab_integrity integrity; /* of all launches that did not fail */
     double cpu_ns_per_message, switches_per_message, faults_per_message; /* both sides together */
     double running, ready, waiting; /* fractions of the parties' time; NaN: windows too short */
-    double cpus;                    /* busy in the mean, over all parties; NaN as above */
+    double cpus;                    /* busy in the mean, over all parties; NaN: not measured */
 };
 
 int lab_cell_summary(const struct lab_run *run, const struct lab_cell *cell, struct lab_summary *ret_summary);
@@ -116,7 +116,8 @@ struct lab_ratio {
 int lab_ratio_of(const double *a, size_t a_count, const double *b, size_t b_count, double confidence,
                  struct lab_figure *ret_ratio);
 
-/* Compares the launches that the two summaries kept; not across proximity modes, nor what has no figure. */
+/* Compares the launches that the two summaries kept; not across proximity modes, nor what has no figure. A transient side
+ * gives a ratio and shows nothing. */
 int lab_cell_ratio(const struct lab_cell *cell, const struct lab_summary *of, const struct lab_cell *baseline,
                    const struct lab_summary *baseline_of, enum lab_statistic statistic, struct lab_ratio *ret_ratio);
 

@@ -239,7 +239,7 @@ static int known_run(struct lab_store *store, const struct lab_run *run, int64_t
 int lab_store_launch(struct lab_store *store, const struct lab_run *run, const struct lab_cell *cell,
                      const struct lab_launch *launch)
 {
-    int64_t seq;
+    int64_t seq = 0;
     int err = lab_rows_execute(store, "BEGIN IMMEDIATE");
     if (err)
         return err;
@@ -251,7 +251,7 @@ int lab_store_launch(struct lab_store *store, const struct lab_run *run, const s
 
 int lab_store_finish(struct lab_store *store, const struct lab_run *run)
 {
-    int64_t seq;
+    int64_t seq = 0;
     int err = lab_rows_execute(store, "BEGIN IMMEDIATE");
     if (err)
         return err;
@@ -341,7 +341,7 @@ static int choose_run(struct lab_store *store, const char *id, int64_t *ret_seq)
         snprintf(first, sizeof first, "%s", (const char *)sqlite3_column_text(statement, 1));
         step = sqlite3_step(statement);
     }
-    if (step == SQLITE_ROW && strcmp(first, id) != 0)
+    if (step == SQLITE_ROW && !latest && strcmp(first, id) != 0)
         err = lab_refuse(EINVAL, "'%s' is the start of several runs: %s, %s, ...", id, first,
                          (const char *)sqlite3_column_text(statement, 1));
     else if (step != SQLITE_ROW && step != SQLITE_DONE)

@@ -35,6 +35,12 @@ struct page {
     size_t label_width, wait_width, cpus_width, launches_width, mode_width;
 };
 
+static char *put(char to[LAB_TEXT_NUMBER], const char *text)
+{
+    snprintf(to, LAB_TEXT_NUMBER, "%s", text);
+    return to;
+}
+
 /* ---- figures as text ---- */
 
 /* Large messages are about bytes: from one page up a rate is shown as bandwidth. */
@@ -47,7 +53,7 @@ char *lab_table_value(const struct lab_group *group, const struct lab_entry *ent
 {
     double value = lab_entry_figure(group, entry).value;
     if (isnan(value))
-        return strcpy(to, "");
+        return put(to, "");
     if (group->by == LAB_BY_LATENCY) {
         /* No more digits than the histogram's nanoseconds carry. */
         if (value >= 999.5)
@@ -69,7 +75,7 @@ char *lab_table_precision(const struct lab_group *group, const struct lab_entry 
     struct lab_figure figure = lab_entry_figure(group, entry);
     double percent = lab_figure_precision(figure) * 100;
     if (isnan(percent))
-        return strcpy(to, "");
+        return put(to, "");
     if (group->by == LAB_BY_LATENCY)
         percent = fmax(percent, 100 * lab_latency_resolution(figure.value) / 2 / figure.value);
     snprintf(to, LAB_TEXT_NUMBER, "%s%.*f%%", signs->plus_minus, percent < 0.95 ? 1 : 0, percent);
@@ -79,7 +85,7 @@ char *lab_table_precision(const struct lab_group *group, const struct lab_entry 
 char *lab_table_ratio(const struct lab_ratio *ratio, const struct lab_signs *signs, char to[LAB_TEXT_NUMBER])
 {
     if (ratio->difference == LAB_NOT_COMPARED)
-        return strcpy(to, "");
+        return put(to, "");
     double speed = ratio->speed.value;
     const char *sign = ratio->difference == LAB_EQUAL ? signs->equal : ratio->difference == LAB_NOT_SHOWN ? "~" : signs->times;
     int decimals = speed >= 99.5 ? 0 : speed >= 9.95 ? 1 : speed >= 0.0995 ? 2 : 3;
@@ -97,21 +103,25 @@ static void mark(struct page *page, struct box *box, const char *text)
         at++;
     if (at == MARKS_MOST) {
         at--;
-        strcpy(page->marks[at].text, "several reasons: `--format json` has each");
+        snprintf(page->marks[at].text, sizeof page->marks->text, "several reasons: `--format json` has each");
     } else if (at == page->mark_count) {
         snprintf(page->marks[page->mark_count++].text, sizeof page->marks->text, "%s", text);
     }
-    size_t used = strlen(box->marks);
-    if (used + 1 < sizeof box->marks) {
-        box->marks[used] = (char)('a' + at);
-        box->marks[used + 1] = '\0';
-    }
+    /* In the order of the alphabet, whichever came first. */
+    char letter = (char)('a' + (int)at);
+    size_t used = strlen(box->marks), place = used;
+    if (used + 1 >= sizeof box->marks)
+        return;
+    while (place > 0 && box->marks[place - 1] > letter)
+        place--;
+    memmove(box->marks + place + 1, box->marks + place, used - place + 1);
+    box->marks[place] = letter;
 }
 
 static void fill_box(struct page *page, const struct lab_group_row *row, const struct lab_entry *entry, struct box *box)
 {
     if (!entry->cell) {
-        strcpy(box->value, page->signs->dash);
+        put(box->value, page->signs->dash);
         box->ink = LAB_INK_DIM;
         return;
     }
@@ -122,7 +132,7 @@ static void fill_box(struct page *page, const struct lab_group_row *row, const s
     lab_table_precision(page->group, entry, page->signs, box->precision);
     lab_table_ratio(&entry->ratio, page->signs, box->ratio);
     if (!box->value[0])
-        strcpy(box->value, verdict == LAB_INVALID || verdict == LAB_FAILED ? lab_verdict_name(verdict) : page->signs->dash);
+        put(box->value, verdict == LAB_INVALID || verdict == LAB_FAILED ? lab_verdict_name(verdict) : page->signs->dash);
     if (verdict == LAB_INVALID || verdict == LAB_FAILED || verdict == LAB_TRANSIENT) {
         snprintf(text, sizeof text, "%s: %s", lab_verdict_name(verdict), summary->reason);
         mark(page, box, text);
@@ -152,9 +162,9 @@ static void range_text(double low, double high, int decimals, const char *dash, 
     snprintf(first, sizeof first, "%.*f", decimals, low);
     snprintf(last, sizeof last, "%.*f", decimals, high);
     if (isnan(low))
-        strcpy(to, "");
+        put(to, "");
     else if (strcmp(first, last) == 0)
-        strcpy(to, first);
+        put(to, first);
     else
         snprintf(to, LAB_TEXT_NUMBER, "%.9s%s%.9s", first, dash, last);
 }
@@ -180,7 +190,7 @@ static void row_texts(const struct page *page, const struct lab_group_row *row, 
     }
     range_text(cpus_low, cpus_high, 1, page->signs->dash, cpus);
     range_text(kept_low, kept_high, 0, page->signs->dash, launches);
-    strcpy(mode, page->group->one_mode || first == LAB_NEAR_UNKNOWN ? ""
+    put(mode, page->group->one_mode || first == LAB_NEAR_UNKNOWN ? ""
                  : mixed                                            ? "mixed"
                  : first == LAB_NEAR_SHARED_CACHE                   ? "cache"
                                                                     : lab_proximity_name(first));
@@ -332,7 +342,7 @@ static void put_band(const struct page *page, size_t from, size_t to_column)
 /* As many bands of columns as the width needs, evenly filled. */
 static void put_bands(const struct page *page)
 {
-    size_t count = page->group->size_count, room = lab_layout_width(page->style), head = head_width(page), widest = 0;
+    size_t count = page->group->size_count, room = lab_layout_width(page->style), head = head_width(page), widest = 1;
     for (size_t j = 0; j < count; j++) {
         size_t width = total(widths_of(page, j));
         widest = width > widest ? width : widest;
@@ -340,11 +350,15 @@ static void put_bands(const struct page *page)
     size_t sum = 0;
     for (size_t j = 0; j < count; j++)
         sum += total(widths_of(page, j));
-    size_t fit = head + sum <= room ? count : room > head + widest ? (room - head) / widest : 1;
+    size_t fit = 1;
+    if (head + sum <= room && count)
+        fit = count;
+    else if (head + widest <= room)
+        fit = (room - head) / widest;
     size_t bands = (count + fit - 1) / fit, from = 0;
-    for (size_t band = 0; band < bands; band++) {
-        size_t columns = (count - from + bands - band - 1) / (bands - band);
-        if (band)
+    for (size_t left = bands; left > 0; left--) {
+        size_t columns = (count - from + left - 1) / left;
+        if (from)
             fputc('\n', page->to);
         put_band(page, from, from + columns);
         from += columns;
@@ -385,6 +399,7 @@ static void put_left_out(const struct page *page)
     }
     char text[512] = "";
     size_t used = 0;
+    windows += windows_aside;
     if (others)
         used += (size_t)snprintf(text, sizeof text, "%llu launches were in another proximity mode than most of their cell and are "
                                  "left out. ", (unsigned long long)others);
@@ -393,7 +408,7 @@ static void put_left_out(const struct page *page)
                                  "out. ", (unsigned long long)aside);
     if (windows_aside)
         snprintf(text + used, sizeof text - used, "%llu of %llu windows were set aside because the CPUs moved during them.",
-                 (unsigned long long)windows_aside, (unsigned long long)(windows + windows_aside));
+                 (unsigned long long)windows_aside, (unsigned long long)windows);
     if (text[0]) {
         fputs("   ", page->to);
         lab_layout_wrapped(page->to, text, 3, 3, lab_layout_width(page->style));
@@ -414,7 +429,7 @@ static int put_group(struct page *page, const struct lab_group *group)
     put_group_head(page);
     put_bands(page);
     for (size_t i = 0; i < page->mark_count; i++) {
-        fprintf(page->to, " %c ", (char)('a' + i));
+        fprintf(page->to, " %c ", 'a' + (int)i);
         lab_layout_wrapped(page->to, page->marks[i].text, 3, 3, lab_layout_width(page->style));
     }
     put_left_out(page);
@@ -430,20 +445,14 @@ int lab_table_print(const struct lab_run *run, const struct lab_summary *summari
     int err = lab_groups_make(run, summaries, &groups);
     if (err)
         return err;
-    struct page *page = calloc(1, sizeof *page);
-    if (!page)
-        err = lab_fail(ENOMEM, "a table");
-    else
-        *page = (struct page){.groups = &groups, .to = to, .style = style, .signs = lab_layout_signs(style)};
-    if (!err)
-        err = lab_frame_head(&groups, to, style);
+    struct page page = {.groups = &groups, .to = to, .style = style, .signs = lab_layout_signs(style)};
+    err = lab_frame_head(&groups, to, style);
     for (size_t i = 0; i < groups.count && !err; i++)
-        err = put_group(page, &groups.items[i]);
+        err = put_group(&page, &groups.items[i]);
     if (!err)
         err = lab_frame_foot(&groups, to, style);
     if (!err)
         err = lab_words_print(run, &groups, to, style);
-    free(page);
     lab_groups_fini(&groups);
     return err;
 }

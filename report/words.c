@@ -24,11 +24,11 @@ struct words {
 /* "shm-ring (spin)" */
 static const char *name_of(const struct lab_group *group, const struct lab_entry *entry, char to[NAME_TEXT])
 {
-    const char *label = entry->cell->transport;
+    const char *label = "";
     for (size_t i = 0; i < group->row_count; i++)
         if (entry >= group->rows[i].entries && entry < group->rows[i].entries + group->size_count)
             label = group->rows[i].label;
-    if (entry->cell->wait)
+    if (entry->cell && entry->cell->wait)
         snprintf(to, NAME_TEXT, "%s (%s)", label, entry->cell->wait);
     else
         snprintf(to, NAME_TEXT, "%s", label);
@@ -66,8 +66,10 @@ static const struct lab_entry *best_of(const struct lab_group *group, size_t col
     double best_value = (double)NAN;
     for (size_t i = 0; i < group->row_count; i++) {
         const struct lab_entry *entry = &group->rows[i].entries[column];
+        if (group->rows[i].floor || entry == except)
+            continue;
         double value = lab_entry_figure(group, entry).value;
-        if (group->rows[i].floor || entry == except || isnan(value) || (only_sleeping && !lab_entry_sleeps(entry)))
+        if (isnan(value) || (only_sleeping && !lab_entry_sleeps(entry)))
             continue;
         bool better = !best || (group->by == LAB_BY_LATENCY ? value < best_value : value > best_value);
         if (better) {
@@ -123,11 +125,11 @@ static void say_best(struct words *words, const struct lab_group *group, size_t 
     else if (few)
         fprintf(words->to, "%s has the best median, from too few launches for a claim", name_and_figure(group, best, name));
     else
-        fprintf(words->to, "%s and %s have the best medians, %s between them", name_and_figure(group, best, name),
+        fprintf(words->to, "%s and %s have the best medians, %s", name_and_figure(group, best, name),
                 name_and_figure(group, second, other),
                 first.difference == LAB_EQUAL          ? "equal within 2 %"
-                : first.difference == LAB_NOT_COMPARED ? "taken at different distances of the CPUs and not comparable"
-                                                       : "with no difference shown");
+                : first.difference == LAB_NOT_COMPARED ? "not comparable, for their CPUs were not equally near"
+                                                       : "with no difference shown between them");
 
     /* Against the baseline where there is one; against the next otherwise. */
     const struct lab_entry *against = best->baseline ? best->baseline : alone ? second : best;
@@ -240,6 +242,7 @@ static void say_limit(struct words *words, const struct lab_group *group)
 /* "\npingpong, other-core:": the pattern, and of the setting what is not the same in all groups. */
 static void begin_paragraph(struct words *words, const struct lab_group *group)
 {
+    char parties_text[LAB_LABEL_TEXT];
     bool parties = false, topology = false, placement = false, remote = false;
     const struct lab_cell *cell = group->first;
     for (size_t i = 0; i < words->groups->count; i++) {
@@ -251,7 +254,7 @@ static void begin_paragraph(struct words *words, const struct lab_group *group)
     }
     fprintf(words->to, "\n%s%s%s", cell->pattern, cell->workload ? " " : "", cell->workload ? cell->workload : "");
     if (parties)
-        fprintf(words->to, ", %u node%s of %u", cell->nodes, cell->nodes == 1 ? "" : "s", cell->workers);
+        fprintf(words->to, ", %s", lab_group_parties(group, parties_text));
     fprintf(words->to, "%s%s%s%s%s:", topology ? ", " : "", topology ? cell->topology : "", placement ? ", " : "",
             placement ? cell->placement : "", !remote ? "" : cell->remote ? ", between hosts" : ", one host");
 }
@@ -278,7 +281,7 @@ static void say_group(struct words *words, const struct lab_group *group)
 /* The same pattern within one node and between nodes, at the smallest size that both have. */
 static void say_distance(struct words *words, const struct lab_group *near, const struct lab_group *far)
 {
-    if (near->first->nodes != 1 || far->first->nodes < 2 || near->by != far->by || strcmp(near->first->pattern, far->first->pattern))
+    if (near->first->nodes != 1 || far->first->nodes < 2 || near->by != far->by || strcmp(near->first->pattern, far->first->pattern) != 0)
         return;
     for (size_t i = 0; i < near->size_count; i++) {
         for (size_t j = 0; j < far->size_count; j++) {

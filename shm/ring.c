@@ -12,8 +12,8 @@ enum {
     ROOMY_BYTES = 256 << 10, /* up to here a ring has twice the slots it promises */
     SLOTS_MIN = 16,
     AHEAD_SHARE = 4,         /* for throughput the reader keeps up to a quarter of a window behind the writer */
-    STEPS = 8,
-    LOOKS = 100,
+    STEPS = 8,               /* ... in so many steps, each awaited for ... */
+    LOOKS = 100,             /* ... so many looks, 1 to 4 us */
     SKIP_MAX = 255,
 };
 
@@ -55,7 +55,8 @@ static void choose_layout(const struct lab_ring_config *config, struct lab_ring_
         shape->stride = (uint32_t)round_up(length, length < NEAR ? MARK : NEAR);
         shape->mark_stride = MARK;
     }
-    shape->ahead = latency ? 0 : config->window / AHEAD_SHARE / config->batch * config->batch;
+    bool polls = config->wait == LAB_WAIT_SPIN || config->wait == LAB_WAIT_ADAPTIVE;
+    shape->ahead = latency || !polls ? 0 : config->window / AHEAD_SHARE / config->batch * config->batch;
 }
 
 int lab_ring_shape(const struct lab_ring_config *config, struct lab_ring_shape *ret_shape)
@@ -206,7 +207,7 @@ static bool look_for_message(void *subject)
 /* A consumer that runs right behind the producer takes each line away while the next message is written beside it, and so
  * does its prefetcher: both sides then wait for every line. So, having caught up, it lets the producer get `ahead` before it
  * goes on, if the flow is so dense that this is a matter of a few microseconds. Where it is not, a vain attempt makes it try
- * half as often as before, down to once in 1024 waits: messages that come one by one are not delayed. */
+ * half as often as before, down to once in SKIP_MAX waits: messages that come one by one are not delayed. */
 static void keep_distance(struct lab_ring_consumer *c)
 {
     if (!c->ahead || c->waits++ < c->skip)
@@ -228,7 +229,8 @@ int lab_ring_await_message(struct lab_ring_consumer *c, uint64_t deadline_ns, ui
 {
     if (c->tail - c->published > c->lazy / 2)
         lab_ring_publish(c);
-    keep_distance(c);
+    if (deadline_ns)
+        keep_distance(c);
     int err = lab_wait_until(&c->plan, look_for_message, c, &c->shared->consumer_sleeps, &c->shared->gone[LAB_RING_PRODUCER], deadline_ns);
     if (err == -EPIPE)
         return lab_refuse(EPIPE, "the producer of the ring is gone");

@@ -171,12 +171,12 @@ static inline int lab_ring_reserve(struct lab_ring_producer *p, uint32_t length,
     return 0;
 }
 
-/* Learns how much room there is, if the consumer's position is possible. */
+/* Learns how much room there is; a position of the consumer that cannot be, or has gone back, is ignored. */
 static inline void lab_ring_look_for_room(struct lab_ring_producer *p)
 {
-    uint64_t released = atomic_load_explicit(&p->shared->released, memory_order_acquire);
-    if (LAB_RING_LIKELY(p->head - released <= p->mask + 1u))
-        p->room_to = released + p->mask + 1;
+    uint64_t slots = p->mask + UINT64_C(1), released = atomic_load_explicit(&p->shared->released, memory_order_acquire);
+    if (LAB_RING_LIKELY(p->head - released <= slots && released + slots - p->room_to <= slots))
+        p->room_to = released + slots;
 }
 
 /* Sends the first `count` of the messages that are lent, and takes the other places back. Does not block. */

@@ -191,7 +191,7 @@ int lab_launch_begin(Lab__Frame *frame, uint32_t node, const char *worker_path, 
     launch->worker_path = worker_path;
     launch->probe_fd = -1;
     launch->deadline_ns = lab_now_ns() + frame->assign->deadline_ns;
-    int err = lab_layout_make(frame->assign, node, &launch->layout);
+    int err = lab_layout_make(frame->assign, frame->launch, node, &launch->layout);
     if (!err) {
         uint32_t paths = launch->layout.path_count + 1, parties = launch->layout.party_count;
         launch->wired = calloc(paths, sizeof *launch->wired);
@@ -429,6 +429,7 @@ int lab_launch_end(struct lab_launch_run *launch)
     int err = 0;
     if (!launch)
         return 0;
+    lab_ends_abandoned = launch->stage != LAB_STAGE_DONE;
     if (launch->members) {
         end_processes(launch);
         uint64_t until = lab_now_ns() + JOIN_WITHIN_MS * LAB_NS_PER_MS;
@@ -444,6 +445,7 @@ int lab_launch_end(struct lab_launch_run *launch)
     if (err)
         return err; /* a thread still uses what follows */
     lab_relay_stop(launch->relay);
+    lab_ends_abandoned = false;
     retire_all(launch);
     lab_pmi_free(launch->pmi);
     if (launch->probe_fd >= 0)

@@ -48,6 +48,7 @@ struct maker {
     const Lab__Assign *assign;
     const struct lab_transport *transport, *link;
     enum lab_wait wait;
+    uint32_t epoch;
     struct lab_layout *layout;
 };
 
@@ -59,7 +60,7 @@ static uint32_t node_of(const struct maker *m, uint32_t party)
 static struct lab_channel channel_for(const struct maker *m, const struct lab_transport *transport, uint32_t number, uint32_t message_max)
 {
     return (struct lab_channel){
-        .transport = transport, .wait = wait_for(transport, m->wait), .id = number, .message_max = message_max,
+        .transport = transport, .wait = wait_for(transport, m->wait), .id = number, .epoch = m->epoch, .message_max = message_max,
         .window = m->assign->cell->window, .batch = transport->caps & LAB_CAP_BATCH ? m->assign->cell->batch : 1,
     };
 }
@@ -138,7 +139,7 @@ static void find_probed(const struct maker *m)
     layout->probed = client && server && client != server && client->cpu >= 0 && server->cpu >= 0 && client->cpu != server->cpu;
 }
 
-int lab_layout_make(const Lab__Assign *assign, uint32_t node, struct lab_layout *ret_layout)
+int lab_layout_make(const Lab__Assign *assign, uint32_t epoch, uint32_t node, struct lab_layout *ret_layout)
 {
     int err = check(assign, node);
     if (err)
@@ -148,7 +149,7 @@ int lab_layout_make(const Lab__Assign *assign, uint32_t node, struct lab_layout 
         .node = node, .nodes_talk = assign->workers_per_node == 0, .pattern = lab_pattern_named(cell->pattern),
         .party_count = assign->workers_per_node ? assign->workers_per_node : 1,
     };
-    struct maker m = {.assign = assign, .transport = lab_transport_named(cell->transport), .link = lab_transport_named(cell->link), .layout = &layout};
+    struct maker m = {.assign = assign, .epoch = epoch, .transport = lab_transport_named(cell->transport), .link = lab_transport_named(cell->link), .layout = &layout};
     if (!m.transport || !layout.pattern)
         return lab_refuse(EPROTO, "there is no transport '%s' or no pattern '%s' here", cell->transport, cell->pattern);
     if (layout.nodes_talk)

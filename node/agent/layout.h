@@ -43,8 +43,8 @@ struct lab_layout {
     uint32_t ranks;                  /* size of the MPI world of this node's workers; 0: none */
 };
 
-/* `assign` must outlive the layout. -EPROTO with the reason when the message makes no sense; nothing is left on failure. */
-int lab_layout_make(const Lab__Assign *assign, uint32_t node, struct lab_layout *ret_layout);
+/* `epoch` is the launch's number; `assign` must outlive the layout. -EPROTO with the reason when the message makes no sense; nothing is left on failure. */
+int lab_layout_make(const Lab__Assign *assign, uint32_t epoch, uint32_t node, struct lab_layout *ret_layout);
 void lab_layout_fini(struct lab_layout *layout);
 
 /* The path of that number, NULL when none touches this node; `ret_index` is its place (or where it would be). */

@@ -52,6 +52,8 @@ static const struct entry table[] = {
 };
 enum { TRANSPORTS = sizeof table / sizeof *table };
 
+_Atomic bool lab_ends_abandoned;
+
 static const struct lab_transport_ops *_Atomic loaded[TRANSPORTS];
 static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
 

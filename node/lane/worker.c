@@ -65,11 +65,11 @@ static int receive(int fd, Lab__Note__BodyCase wanted, uint64_t within_s, Lab__N
 
 /* ---- opening ---- */
 
-static int open_end(const Lab__End *told, enum lab_role role, struct lab_end *partner, uint64_t deadline_ns, struct lab_end **ret_end)
+static int open_end(const Lab__End *told, uint32_t epoch, enum lab_role role, struct lab_end *partner, uint64_t deadline_ns, struct lab_end **ret_end)
 {
     const struct lab_transport *transport = lab_transport_named(told->transport);
     struct lab_channel channel = {
-        .transport = transport, .id = told->channel, .message_max = told->message_max, .window = told->window,
+        .transport = transport, .id = told->channel, .epoch = epoch, .message_max = told->message_max, .window = told->window,
         .batch = told->batch, .crosses_nodes = told->crosses_nodes, .crosses_hosts = told->crosses_hosts,
         .rank = {told->tx_rank, told->rx_rank},
     };
@@ -103,7 +103,7 @@ static int open_lane(const struct worker *worker, const Lab__Side *side, enum la
         .receiver = role == LAB_TX ? side->peer : task->party, .channel = told->channel,
     };
     struct lab_end *end;
-    int err = open_end(told, role, partner, task->deadline_ns, &end);
+    int err = open_end(told, task->epoch, role, partner, task->deadline_ns, &end);
     if (err)
         return err;
     err = lab_lane_init(ret_lane, end, size, (uint8_t)sender, task->cell->seed, task->cell->verify_all, side->envelope ? &envelope : NULL);

@@ -9,9 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <zmq.h>
 
-enum { QUEUE = 4096, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, LINGER_MS = 200, CONNECT_WITHIN_S = 10, ADDRESS = 256, ID = 4 };
+enum { QUEUE = 4096, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, LINGER_MS = 200, CONNECT_WITHIN_S = 10, ADDRESS = 256, ID = 4, NODES_MAX = 1 << 24 };
 
 struct lab_bus {
     void *context, *socket;
@@ -76,6 +77,8 @@ static int make(int type, struct lab_bus **ret_bus)
 int lab_bus_serve(const char *endpoint, uint32_t nodes, struct lab_bus **ret_bus)
 {
     struct lab_bus *bus;
+    if (nodes > NODES_MAX)
+        return lab_refuse(EINVAL, "%u nodes; their identities have room for %d", nodes, NODES_MAX);
     int err = make(ZMQ_ROUTER, &bus);
     if (err)
         return err;
@@ -133,7 +136,8 @@ void lab_bus_close(struct lab_bus *bus)
     if (bus->socket)
         zmq_close(bus->socket);
     if (bus->context)
-        zmq_ctx_term(bus->context);
+        while (zmq_ctx_term(bus->context) < 0 && zmq_errno() == EINTR)
+            ; /* it goes on where the signal interrupted it, within LINGER_MS */
     free(bus->heard_ns);
     free(bus);
 }
@@ -152,12 +156,12 @@ bool lab_bus_alive(struct lab_bus *bus)
         return true;
     /* An event is two frames: number and value, then the address. */
     unsigned char event[8];
-    while (zmq_recv(bus->monitor, event, sizeof event, ZMQ_DONTWAIT) >= 0) {
+    while (TEMP_FAILURE_RETRY(zmq_recv(bus->monitor, event, sizeof event, ZMQ_DONTWAIT)) >= 0) {
         unsigned number = event[0] | (unsigned)event[1] << 8;
         bus->connected = bus->connected || number == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
         bus->lost = bus->lost || (number == ZMQ_EVENT_DISCONNECTED && bus->connected);
         char ignored[ADDRESS];
-        zmq_recv(bus->monitor, ignored, sizeof ignored, ZMQ_DONTWAIT);
+        (void)TEMP_FAILURE_RETRY(zmq_recv(bus->monitor, ignored, sizeof ignored, ZMQ_DONTWAIT));
     }
     return !bus->lost && (bus->connected || lab_now_ns() - bus->made_ns < CONNECT_WITHIN_S * LAB_NS_PER_S);
 }
@@ -176,13 +180,18 @@ const char *lab_bus_library(void)
     return version;
 }
 
+/* Even calls that do not wait are interrupted by signals, and half a message must not stay behind. */
+static int send_part(struct lab_bus *bus, const void *bytes, size_t size, int flags)
+{
+    return TEMP_FAILURE_RETRY(zmq_send(bus->socket, bytes, size, ZMQ_DONTWAIT | flags)) < 0 ? zmq_errno() : 0;
+}
+
 static int send_parts(struct lab_bus *bus, uint32_t node, const void *bytes, size_t size)
 {
     unsigned char id[ID];
     write_id(node, id);
-    if (bus->serves && zmq_send(bus->socket, id, sizeof id, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0)
-        return zmq_errno();
-    return zmq_send(bus->socket, bytes, size, ZMQ_DONTWAIT) < 0 ? zmq_errno() : 0;
+    int code = bus->serves ? send_part(bus, id, sizeof id, ZMQ_SNDMORE) : 0;
+    return code ? code : send_part(bus, bytes, size, 0);
 }
 
 int lab_bus_send(struct lab_bus *bus, uint32_t node, Lab__Frame *frame)
@@ -209,10 +218,8 @@ static int receive_parts(struct lab_bus *bus, uint32_t *ret_node, zmq_msg_t *bod
     bool known = !bus->serves;
     *ret_node = 0;
     while (more) {
-        if (zmq_msg_recv(body, bus->socket, ZMQ_DONTWAIT) < 0) {
-            int code = zmq_errno();
-            return code == EAGAIN || code == EINTR ? -EAGAIN : failed("cannot receive", "a control frame");
-        }
+        if (TEMP_FAILURE_RETRY(zmq_msg_recv(body, bus->socket, ZMQ_DONTWAIT)) < 0)
+            return zmq_errno() == EAGAIN ? -EAGAIN : failed("cannot receive", "a control frame");
         more = zmq_msg_more(body);
         if (bus->serves && parts == 0)
             known = read_id(zmq_msg_data(body), zmq_msg_size(body), ret_node) && *ret_node < bus->nodes;

@@ -60,7 +60,7 @@ static void two_workers_of_one_node_share_two_local_channels(void **state)
     (void)state;
     struct lab_layout layout;
     ask("pipe", "block", 1, 2, 1, (const uint32_t[][2]){{0, 1}});
-    lab_assert_ok(lab_layout_make(&assign, 0, &layout));
+    lab_assert_ok(lab_layout_make(&assign, 1, 0, &layout));
     assert_int_equal(layout.path_count, 2);
     assert_false(layout.crosses);
     assert_true(layout.probed);
@@ -77,7 +77,7 @@ static void a_worker_on_another_node_is_reached_by_leg_link_and_leg(void **state
     struct lab_layout layout;
     for (uint32_t node = 0; node < 2; node++) {
         ask("shm-ring", "spin", 2, 1, 1, (const uint32_t[][2]){{0, 1}});
-        lab_assert_ok(lab_layout_make(&assign, node, &layout));
+        lab_assert_ok(lab_layout_make(&assign, 1, node, &layout));
         assert_true(layout.crosses);
         assert_false(layout.probed);
         assert_int_equal(layout.path_count, 2);
@@ -98,7 +98,7 @@ static void a_transport_between_hosts_has_legs_of_shared_memory(void **state)
     (void)state;
     struct lab_layout layout;
     ask("zmq-tcp", "block", 2, 1, 1, (const uint32_t[][2]){{0, 1}});
-    lab_assert_ok(lab_layout_make(&assign, 1, &layout));
+    lab_assert_ok(lab_layout_make(&assign, 1, 1, &layout));
     assert_string_equal(layout.paths[0].channel[LAB_HOP_LOCAL].transport->name, "shm-ring");
     assert_int_equal(layout.paths[0].channel[LAB_HOP_LOCAL].wait, LAB_WAIT_FUTEX);
     lab_layout_fini(&layout);
@@ -109,7 +109,7 @@ static void nodes_that_talk_themselves_have_links_only(void **state)
     (void)state;
     struct lab_layout layout;
     ask("mpi", "spin", 2, 0, 1, (const uint32_t[][2]){{0, 1}});
-    lab_assert_ok(lab_layout_make(&assign, 1, &layout));
+    lab_assert_ok(lab_layout_make(&assign, 1, 1, &layout));
     assert_true(layout.nodes_talk);
     assert_false(layout.paths[0].has[LAB_HOP_LOCAL]);
     assert_string_equal(layout.paths[0].channel[LAB_HOP_LINK].transport->name, "mpi");
@@ -122,7 +122,7 @@ static void only_workers_with_an_mpi_channel_are_ranks(void **state)
     (void)state;
     struct lab_layout layout;
     ask("mpi", "spin", 1, 3, 1, (const uint32_t[][2]){{0, 2}});
-    lab_assert_ok(lab_layout_make(&assign, 0, &layout));
+    lab_assert_ok(lab_layout_make(&assign, 1, 0, &layout));
     assert_int_equal(layout.ranks, 2);
     assert_int_equal(layout.parties[0].rank, 0);
     assert_int_equal(layout.parties[1].rank, -1);
@@ -137,7 +137,7 @@ static void who_talks_to_itself_has_one_channel(void **state)
     (void)state;
     struct lab_layout layout;
     ask("null", "spin", 1, 1, 1, (const uint32_t[][2]){{0, 0}});
-    lab_assert_ok(lab_layout_make(&assign, 0, &layout));
+    lab_assert_ok(lab_layout_make(&assign, 1, 0, &layout));
     assert_int_equal(layout.path_count, 1);
     assert_false(layout.probed);
     lab_layout_fini(&layout);
@@ -149,19 +149,19 @@ static void an_assign_that_makes_no_sense_is_refused(void **state)
     struct lab_layout layout;
     const uint32_t pair[][2] = {{0, 1}}, wild[][2] = {{0, 9}};
     ask("no-such", "spin", 1, 2, 1, pair);
-    lab_assert_fails(lab_layout_make(&assign, 0, &layout), EPROTO);
+    lab_assert_fails(lab_layout_make(&assign, 1, 0, &layout), EPROTO);
     ask("pipe", "spin", 1, 2, 1, wild);
-    lab_assert_fails(lab_layout_make(&assign, 0, &layout), EPROTO);
+    lab_assert_fails(lab_layout_make(&assign, 1, 0, &layout), EPROTO);
     ask("pipe", "block", 1, 2, 1, pair);
-    lab_assert_fails(lab_layout_make(&assign, 1, &layout), EPROTO);
+    lab_assert_fails(lab_layout_make(&assign, 1, 1, &layout), EPROTO);
     ask("pipe", "block", 1, 2, 1, pair);
     cell.window = 0;
-    lab_assert_fails(lab_layout_make(&assign, 0, &layout), EPROTO);
+    lab_assert_fails(lab_layout_make(&assign, 1, 0, &layout), EPROTO);
     ask("pipe", "block", 1, 2, 1, pair);
     assign.n_places = 1;
-    lab_assert_fails(lab_layout_make(&assign, 0, &layout), EPROTO);
+    lab_assert_fails(lab_layout_make(&assign, 1, 0, &layout), EPROTO);
     ask("mpi", "spin", 2, 0, 1, (const uint32_t[][2]){{1, 1}});
-    lab_assert_fails(lab_layout_make(&assign, 1, &layout), EPROTO);
+    lab_assert_fails(lab_layout_make(&assign, 1, 1, &layout), EPROTO);
 }
 
 int main(void)

@@ -253,7 +253,9 @@ static void states_need_a_tenth_of_a_second(void **state)
     struct lab_run *run = lab_synthetic_run();
     struct lab_launch *launch = lab_synthetic_launch(lab_synthetic_cell(run, "pipe", "block", "stream", 64), 26000, 0.3, 56);
     launch->wall_ns = 99999999;
+    launch->cpu_ns = 33333333;
     assert_true(isnan(summary_of(run, 0).running));
+    assert_near(summary_of(run, 0).cpus, 2.0 / 3, 1e-6); /* CPU clocks are exact at any length */
     launch->wall_ns = 100000000;
     launch->cpu_ns = 30000000;
     launch->run_delay_ns = 10000000;
@@ -392,6 +394,18 @@ static void less_than_a_nanosecond_is_never_a_difference(void **state)
     lab_run_free(run);
 }
 
+static void a_transient_side_shows_nothing(void **state)
+{
+    (void)state;
+    struct lab_run *run = two_cells(5000, 10000, 0.01, 56, 10);
+    for (uint32_t i = 0; i < 10; i++)
+        run->cells[1].launches[i].verdict = LAB_TRANSIENT;
+    struct lab_ratio ratio = ratio_of_cells(run, LAB_BY_LATENCY);
+    assert_int_equal(ratio.difference, LAB_NOT_SHOWN);
+    assert_near(ratio.speed.value, 2, 0.03);
+    lab_run_free(run);
+}
+
 static void cells_in_different_modes_are_not_compared(void **state)
 {
     (void)state;
@@ -431,6 +445,7 @@ int main(void)
         cmocka_unit_test(the_interval_of_a_ratio_covers_the_truth_as_often_as_it_says),
         cmocka_unit_test(a_difference_is_claimed_only_when_it_is_shown_and_matters),
         cmocka_unit_test(less_than_a_nanosecond_is_never_a_difference),
+        cmocka_unit_test(a_transient_side_shows_nothing),
         cmocka_unit_test(cells_in_different_modes_are_not_compared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -188,6 +188,22 @@ static void small_messages_are_counted_and_large_ones_weighed(void **state)
     lab_run_free(run);
 }
 
+static void the_floor_of_the_rig_comes_last(void **state)
+{
+    (void)state;
+    struct lab_run *run = lab_synthetic_run();
+    struct lab_cell *cell = lab_synthetic_cell(run, "null", "spin", "pingpong", 8);
+    cell->workers = 1; /* a group of its own */
+    lab_synthetic_launches(cell, 6, 10, 0, 1, (double)NAN);
+    lab_synthetic_launches(lab_synthetic_cell(run, "null", "spin", "stream", 8), 6, 10, 0, 1, (double)NAN);
+    lab_synthetic_launches(lab_synthetic_cell(run, "pipe", "block", "stream", 8), 6, 20000, 0, 1, 56);
+    char *text = rendered(run, LAB_FORMAT_TABLE, (struct lab_render_style){.width = 0});
+    const char *pipe = strstr(text, "\npipe "), *beside = strstr(text, "\nnull "), *alone = strstr(text, "\npingpong, 1 node of 1 worker");
+    assert_true(pipe && beside && alone && pipe < beside && beside < alone);
+    free(text);
+    lab_run_free(run);
+}
+
 static void an_unfinished_and_an_empty_run_are_shown_as_such(void **state)
 {
     (void)state;
@@ -319,6 +335,7 @@ int main(void)
         cmocka_unit_test(what_is_not_ok_carries_a_letter_that_is_explained),
         cmocka_unit_test(options_that_tell_rows_apart_stand_in_their_labels),
         cmocka_unit_test(small_messages_are_counted_and_large_ones_weighed),
+        cmocka_unit_test(the_floor_of_the_rig_comes_last),
         cmocka_unit_test(an_unfinished_and_an_empty_run_are_shown_as_such),
         cmocka_unit_test(markdown_has_rows_of_equal_length_and_no_stray_bars),
         cmocka_unit_test(formats_have_names),

@@ -62,7 +62,7 @@ static void nothing_is_called_fastest_when_intervals_overlap(void **state)
     run = lab_synthetic_run();
     add(run, "shm-ring", "spin", 8, 10000, 0.001, 20);
     add(run, "mpi", "spin", 8, 10000, 0.001, 20);
-    assert_said(run, "equal within 2 % between them", true);
+    assert_said(run, "have the best medians, equal within 2 %", true);
     lab_run_free(run);
 }
 

@@ -19,7 +19,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { POLLS = 1024 };
+enum { POLLS = 1024, CHANNELS = 4096 /* the tags of a launch are its own, up to so many channels */ };
 #define CLOSE_WITHIN_NS LAB_NS_PER_S
 
 struct mpi_end {
@@ -88,7 +88,7 @@ static int mpi_open(struct lab_end *end, uint64_t deadline_ns)
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &limit, &found);
     m->peer = end->channel.rank[end->role == LAB_TX ? LAB_RX : LAB_TX];
-    m->tag = (int)(end->channel.id % (uint32_t)(found ? *limit : SHRT_MAX));
+    m->tag = (int)((end->channel.epoch * CHANNELS + end->channel.id) % (uint32_t)(found ? *limit : SHRT_MAX));
     if (rank != end->channel.rank[end->role] || m->peer < 0 || m->peer >= size)
         return lab_refuse(EINVAL, "channel %u joins ranks %d and %d; this is rank %d of %d", end->channel.id, end->channel.rank[LAB_TX],
                           end->channel.rank[LAB_RX], rank, size);
@@ -117,7 +117,7 @@ static int complete(MPI_Request *request, MPI_Status *status, uint64_t deadline_
         *ret_code = MPI_Test(request, &done, status);
         if (*ret_code != MPI_SUCCESS || done)
             return 0;
-        if (polls % POLLS == 0 && lab_ns_until(deadline_ns) == 0)
+        if (polls % POLLS == 0 && (lab_ends_abandoned || lab_ns_until(deadline_ns) == 0))
             return -EAGAIN;
     }
 }

@@ -179,6 +179,8 @@ static void drop(struct zmq_end *z)
         zmq_socket_monitor(z->socket, NULL, 0);
         zmq_close(z->monitor);
     }
+    if (z->socket && lab_ends_abandoned)
+        set(z->socket, ZMQ_LINGER, 0); /* nobody waits for what is still on its way */
     if (z->socket)
         zmq_close(z->socket);
     release_context();
@@ -223,6 +225,8 @@ static int look_around(struct zmq_end *z, uint64_t deadline_ns, const char *what
         return failed(what, z->end.channel.transport->name);
     if (peer_gone(z))
         return lab_refuse(EPIPE, "the other end of channel %u is gone", z->end.channel.id);
+    if (lab_ends_abandoned)
+        return lab_refuse(ECANCELED, "the launch was given up");
     return lab_ns_until(deadline_ns) == 0 ? -EAGAIN : 0;
 }
 

@@ -1,0 +1,596 @@
+#include "tests/check.h"
+
+#include "base/clock.h"
+#include "shm/ring.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* A ring in memory of this process, both sides of it, one thread. */
+struct rig {
+    struct lab_ring_config config;
+    struct lab_ring_shape shape;
+    unsigned char *memory;
+    struct lab_ring_producer producer;
+    struct lab_ring_consumer consumer;
+};
+
+static struct lab_ring_config config_of(uint32_t message_max, uint32_t window, uint32_t batch)
+{
+    return (struct lab_ring_config){.message_max = message_max, .window = window, .batch = batch, .wait = LAB_WAIT_SPIN};
+}
+
+static void rig_init(struct rig *rig, struct lab_ring_config config)
+{
+    rig->config = config;
+    lab_assert_ok(lab_ring_shape(&config, &rig->shape));
+    rig->memory = aligned_alloc(LAB_RING_LINE, rig->shape.size);
+    assert_non_null(rig->memory);
+    memset(rig->memory, 0, rig->shape.size);
+    lab_ring_init(rig->memory, &config, &rig->shape);
+    lab_assert_ok(lab_ring_produce(&rig->producer, rig->memory, rig->shape.size, &config));
+    lab_assert_ok(lab_ring_consume(&rig->consumer, rig->memory, rig->shape.size, &config));
+}
+
+static void rig_fini(struct rig *rig)
+{
+    free(rig->memory);
+}
+
+static unsigned char byte_of(uint64_t number, uint32_t at)
+{
+    return (unsigned char)(number * 131 + at * 7 + (number >> 8));
+}
+
+/* Every byte of a span lies in the places, and not in a mark. */
+static void check_span(const struct rig *rig, const struct lab_span *span)
+{
+    const unsigned char *first = rig->memory + rig->shape.places_at;
+    assert_true(span->count >= 1 && span->length <= rig->shape.message_max);
+    assert_true(span->at >= first);
+    assert_true(span->at + (span->count - 1) * span->stride + span->length <= rig->memory + rig->shape.size);
+}
+
+static int try_send(struct rig *rig, uint64_t number, uint32_t length)
+{
+    struct lab_span span = {0};
+    int err = lab_ring_reserve(&rig->producer, length, 1, 0, &span);
+    if (err)
+        return err;
+    check_span(rig, &span);
+    for (uint32_t i = 0; i < length; i++)
+        span.at[i] = byte_of(number, i);
+    lab_ring_commit(&rig->producer, 1);
+    return 0;
+}
+
+/* The length, after every byte was compared. */
+static int try_receive(struct rig *rig, uint64_t number)
+{
+    struct lab_span span = {0};
+    int err = lab_ring_borrow(&rig->consumer, 1, 0, &span);
+    if (err)
+        return err;
+    check_span(rig, &span);
+    assert_int_equal(span.count, 1);
+    for (uint32_t i = 0; i < span.length; i++)
+        assert_int_equal(span.at[i], byte_of(number, i));
+    lab_ring_release(&rig->consumer, 1);
+    return (int)span.length;
+}
+
+static const uint32_t sizes[] = {1, 8, 48, 56, 57, 64, 65, 100, 1000, 5000, 70000};
+static const uint32_t windows[] = {1, 2, 3, 16, 63, 64, 65, 100, 1024, 4000};
+static const uint32_t batches[] = {1, 2, 5, 32, 100000};
+#define COUNT_OF(table) (sizeof(table) / sizeof *(table))
+
+static void for_each_config(void (*check)(struct rig *rig))
+{
+    for (size_t s = 0; s < COUNT_OF(sizes); s++)
+        for (size_t w = 0; w < COUNT_OF(windows); w++)
+            for (size_t b = 0; b < COUNT_OF(batches); b++) {
+                if ((uint64_t)sizes[s] * windows[w] > 16 << 20 || (sizes[s] > 64 && batches[b] > 32))
+                    continue;
+                struct rig rig;
+                rig_init(&rig, config_of(sizes[s], windows[w], batches[b]));
+                check(&rig);
+                rig_fini(&rig);
+            }
+}
+
+/* ---- layout ---- */
+
+static void check_layout(struct rig *rig)
+{
+    const struct lab_ring_shape *shape = &rig->shape;
+    assert_true(shape->slots >= rig->config.window);
+    assert_int_equal(shape->slots & (shape->slots - 1), 0);
+    assert_int_equal(shape->places_at % 8, 0);
+    assert_int_equal(shape->marks_at % 8, 0);
+    assert_int_equal(shape->mark_stride % 8, 0);
+    assert_true(shape->marks_at >= sizeof(struct lab_ring_shared) && shape->places_at >= sizeof(struct lab_ring_shared));
+    assert_true(shape->places_at + (size_t)(shape->slots - 1) * shape->stride + shape->message_max <= shape->size);
+    assert_true(shape->stride >= shape->message_max);
+    if (shape->mark_stride == shape->stride && shape->places_at - shape->marks_at < shape->stride) {
+        /* Beside each other: the mark ends where its message begins, or before, and no message reaches the next mark. */
+        assert_true(shape->places_at - shape->marks_at >= 8);
+        assert_true(shape->places_at - shape->marks_at + shape->message_max <= shape->stride);
+    } else {
+        assert_true(shape->marks_at + (size_t)shape->slots * shape->mark_stride <= shape->places_at);
+    }
+}
+
+static void marks_and_messages_do_not_overlap(void **state)
+{
+    (void)state;
+    for_each_config(check_layout);
+}
+
+static void a_short_message_shares_one_line_with_its_mark(void **state)
+{
+    (void)state;
+    for (uint32_t size = 1; size <= 56; size++) {
+        struct lab_ring_config config = config_of(size, 2, 1);
+        struct lab_ring_shape shape;
+        lab_assert_ok(lab_ring_shape(&config, &shape));
+        for (uint32_t slot = 0; slot < shape.slots; slot++) {
+            size_t mark = shape.marks_at + slot * shape.mark_stride, end = shape.places_at + slot * shape.stride + size - 1;
+            assert_int_equal(mark / 64, end / 64);
+        }
+    }
+}
+
+static void what_a_ring_cannot_be_is_refused(void **state)
+{
+    (void)state;
+    struct lab_ring_shape shape = {.slots = 77};
+    const struct lab_ring_config long_ = config_of((1u << 30) + 1, 2, 1), empty = config_of(0, 2, 1), closed = config_of(8, 0, 1),
+                                 deep = config_of(8, LAB_RING_WINDOW_MAX + 1, 1), still = config_of(8, 2, 0);
+    lab_assert_fails(lab_ring_shape(&long_, &shape), EMSGSIZE);
+    lab_assert_fails(lab_ring_shape(&empty, &shape), EMSGSIZE);
+    lab_assert_fails(lab_ring_shape(&closed, &shape), EINVAL);
+    lab_assert_fails(lab_ring_shape(&deep, &shape), EINVAL);
+    lab_assert_fails(lab_ring_shape(&still, &shape), EINVAL);
+    assert_int_equal(shape.slots, 77);
+    const struct lab_ring_config largest = config_of(1u << 30, LAB_RING_WINDOW_MAX, 1);
+    lab_assert_ok(lab_ring_shape(&largest, &shape));
+    assert_true(shape.size >= (UINT64_C(1) << 46));
+}
+
+static void a_side_is_attached_once_and_to_a_ring_of_its_config(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, config_of(64, 16, 1));
+    struct lab_ring_config other = rig.config;
+    struct lab_ring_producer producer;
+    struct lab_ring_consumer consumer;
+    lab_assert_fails(lab_ring_produce(&producer, rig.memory, rig.shape.size, &other), EBUSY);
+    lab_assert_fails(lab_ring_consume(&consumer, rig.memory, rig.shape.size, &other), EBUSY);
+    lab_assert_fails(lab_ring_consume(&consumer, rig.memory, rig.shape.size - 1, &other), EBADMSG);
+    other.message_max++;
+    lab_assert_fails(lab_ring_consume(&consumer, rig.memory, rig.shape.size, &other), EBADMSG);
+    other = rig.config;
+    other.wait = LAB_WAIT_FUTEX;
+    lab_assert_fails(lab_ring_consume(&consumer, rig.memory, rig.shape.size, &other), EBADMSG);
+    other = rig.config;
+    other.batch = 2;
+    lab_assert_fails(lab_ring_consume(&consumer, rig.memory, rig.shape.size, &other), EBADMSG);
+    rig_fini(&rig);
+}
+
+/* ---- sending and receiving ---- */
+
+static void check_order(struct rig *rig)
+{
+    uint32_t laps = rig->shape.slots > 256 ? 3 : 40;
+    for (uint64_t i = 0; i < (uint64_t)laps * rig->shape.slots; i++) {
+        uint32_t length = (uint32_t)(i * 37 % rig->shape.message_max) % 300 + (i % 7 == 0 ? 0 : 1);
+        if (length > rig->shape.message_max)
+            length = rig->shape.message_max;
+        lab_assert_ok(try_send(rig, i, length));
+        assert_int_equal(try_receive(rig, i), length);
+        assert_int_equal(try_receive(rig, i), -EAGAIN);
+    }
+}
+
+static void messages_come_whole_and_in_order_lap_after_lap(void **state)
+{
+    (void)state;
+    for_each_config(check_order);
+}
+
+/* However late the consumer tells that it has released: a window's worth can always be sent. */
+static void check_window(struct rig *rig)
+{
+    uint32_t window = rig->config.window, length = rig->shape.message_max < 32 ? rig->shape.message_max : 32;
+    uint64_t sent = 0, received = 0;
+    for (uint32_t round = 0; round < 10; round++) {
+        while (sent - received < window)
+            lab_assert_ok(try_send(rig, sent++, length));
+        uint32_t some = round * 7 % window + 1;
+        for (uint32_t i = 0; i < some; i++)
+            assert_int_equal(try_receive(rig, received++), length);
+    }
+}
+
+static void a_window_of_messages_always_fits(void **state)
+{
+    (void)state;
+    for_each_config(check_window);
+}
+
+static void check_full(struct rig *rig)
+{
+    uint32_t sent = 0;
+    while (try_send(rig, sent, 1) == 0)
+        sent++;
+    assert_int_equal(sent, rig->shape.slots);
+    assert_int_equal(try_send(rig, sent, 1), -EAGAIN);
+    for (uint32_t i = 0; i < sent; i++)
+        assert_int_equal(try_receive(rig, i), 1);
+    assert_int_equal(try_receive(rig, sent), -EAGAIN);
+    lab_assert_ok(try_send(rig, sent, 1));
+    assert_int_equal(try_receive(rig, sent), 1);
+}
+
+static void a_full_ring_and_an_empty_one_say_so(void **state)
+{
+    (void)state;
+    for_each_config(check_full);
+}
+
+static void a_message_that_is_too_long_is_refused_and_nothing_is_lent(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, config_of(64, 16, 1));
+    struct lab_span span = {.count = 99};
+    lab_assert_fails(lab_ring_reserve(&rig.producer, 65, 1, 0, &span), EMSGSIZE);
+    assert_int_equal(span.count, 99);
+    assert_int_equal(try_receive(&rig, 0), -EAGAIN);
+    lab_assert_ok(try_send(&rig, 0, 64));
+    assert_int_equal(try_receive(&rig, 0), 64);
+    rig_fini(&rig);
+}
+
+static void waiting_ends_at_the_deadline(void **state)
+{
+    (void)state;
+    for (enum lab_wait wait = LAB_WAIT_SPIN; wait <= LAB_WAIT_FUTEX; wait++) {
+        struct rig rig;
+        struct lab_ring_config config = config_of(64, 1024, 1);
+        config.wait = wait;
+        rig_init(&rig, config);
+        struct lab_span span = {0};
+        uint64_t deadline_ns = lab_now_ns() + 2 * LAB_NS_PER_MS;
+        assert_int_equal(lab_ring_borrow(&rig.consumer, 1, deadline_ns, &span), -EAGAIN);
+        assert_true(lab_now_ns() >= deadline_ns);
+        for (uint32_t i = 0; i < rig.shape.slots; i++)
+            lab_assert_ok(try_send(&rig, i, 8));
+        deadline_ns = lab_now_ns() + 2 * LAB_NS_PER_MS;
+        assert_int_equal(lab_ring_reserve(&rig.producer, 8, 1, deadline_ns, &span), -EAGAIN);
+        assert_true(lab_now_ns() >= deadline_ns);
+        assert_int_equal(try_receive(&rig, 0), 8);
+        rig_fini(&rig);
+    }
+}
+
+/* ---- loans ---- */
+
+static void fill(struct lab_span *span, uint64_t from)
+{
+    for (uint32_t m = 0; m < span->count; m++)
+        for (uint32_t i = 0; i < span->length; i++)
+            span->at[m * span->stride + i] = byte_of(from + m, i);
+}
+
+static void compare(const struct lab_span *span, uint64_t from)
+{
+    for (uint32_t m = 0; m < span->count; m++)
+        for (uint32_t i = 0; i < span->length; i++)
+            assert_int_equal(span->at[m * span->stride + i], byte_of(from + m, i));
+}
+
+static void places_that_are_not_committed_are_lent_again(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, config_of(64, 1024, 32));
+    struct lab_span first = {0}, second = {0};
+    lab_assert_ok(lab_ring_reserve(&rig.producer, 40, 32, 0, &first));
+    lab_ring_commit(&rig.producer, 0);
+    lab_assert_ok(lab_ring_reserve(&rig.producer, 64, 32, 0, &second));
+    assert_ptr_equal(first.at, second.at);
+    assert_int_equal(second.count, 32);
+    fill(&second, 0);
+    lab_ring_commit(&rig.producer, 3);
+    lab_assert_ok(lab_ring_reserve(&rig.producer, 64, 1, 0, &first));
+    assert_ptr_equal(first.at, second.at + 3 * second.stride);
+    lab_assert_ok(lab_ring_borrow(&rig.consumer, 32, 0, &second));
+    assert_int_equal(second.count, 3);
+    compare(&second, 0);
+    lab_ring_release(&rig.consumer, 3);
+    assert_int_equal(lab_ring_borrow(&rig.consumer, 32, 0, &second), -EAGAIN);
+    rig_fini(&rig);
+}
+
+static void messages_that_are_not_released_are_borrowed_again(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, config_of(64, 1024, 32));
+    struct lab_span span = {0};
+    lab_assert_ok(lab_ring_reserve(&rig.producer, 24, 10, 0, &span));
+    fill(&span, 0);
+    lab_ring_commit(&rig.producer, 10);
+    lab_assert_ok(lab_ring_borrow(&rig.consumer, 32, 0, &span));
+    assert_int_equal(span.count, 10);
+    lab_ring_release(&rig.consumer, 0);
+    lab_assert_ok(lab_ring_borrow(&rig.consumer, 6, 0, &span));
+    assert_int_equal(span.count, 6);
+    compare(&span, 0);
+    lab_ring_release(&rig.consumer, 4);
+    lab_assert_ok(lab_ring_borrow(&rig.consumer, 32, 0, &span));
+    assert_int_equal(span.count, 6);
+    compare(&span, 4);
+    rig_fini(&rig);
+}
+
+static void one_span_holds_messages_of_one_length(void **state)
+{
+    (void)state;
+    static const uint32_t lengths[] = {8, 8, 8, 9, 9, 8, 64};
+    struct rig rig;
+    rig_init(&rig, config_of(64, 1024, 1));
+    for (uint32_t i = 0; i < COUNT_OF(lengths); i++)
+        lab_assert_ok(try_send(&rig, i, lengths[i]));
+    static const uint32_t counts[] = {3, 2, 1, 1};
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < COUNT_OF(counts); i++) {
+        struct lab_span span = {0};
+        lab_assert_ok(lab_ring_borrow(&rig.consumer, 100, 0, &span));
+        assert_int_equal(span.count, counts[i]);
+        assert_int_equal(span.length, lengths[at]);
+        compare(&span, at);
+        lab_ring_release(&rig.consumer, span.count);
+        at += span.count;
+    }
+    rig_fini(&rig);
+}
+
+/* Random loans of both sides against a model of what is in flight. */
+static uint32_t draw(uint64_t *state, uint32_t below)
+{
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)((*state >> 33) % below);
+}
+
+static void check_against_model(struct rig *rig)
+{
+    enum { STEPS = 3000, LENGTHS = 1 << 17 };
+    static uint32_t lengths[LENGTHS];
+    uint64_t seed = rig->config.message_max + rig->config.window * 7 + rig->config.batch * 31, sent = 0, received = 0;
+    uint32_t longest = rig->shape.message_max < 100 ? rig->shape.message_max : 100, length = 1;
+    for (uint32_t step = 0; step < STEPS; step++) {
+        struct lab_span span = {0};
+        uint32_t want = draw(&seed, 50) + 1;
+        if (draw(&seed, 8) == 0)
+            length = draw(&seed, longest) + 1;
+        if (draw(&seed, 2)) {
+            int err = lab_ring_reserve(&rig->producer, length, want, 0, &span);
+            if (err) {
+                assert_int_equal(err, -EAGAIN);
+                assert_true(sent - received >= rig->config.window);
+                continue;
+            }
+            check_span(rig, &span);
+            assert_true(span.count <= want && span.count <= rig->shape.batch && span.length == length);
+            uint32_t count = draw(&seed, span.count + 1);
+            fill(&span, sent);
+            for (uint32_t i = 0; i < count; i++)
+                lengths[(sent + i) % LENGTHS] = length;
+            lab_ring_commit(&rig->producer, count);
+            sent += count;
+        } else {
+            int err = lab_ring_borrow(&rig->consumer, want, 0, &span);
+            if (err) {
+                assert_int_equal(err, -EAGAIN);
+                assert_int_equal(sent, received);
+                continue;
+            }
+            check_span(rig, &span);
+            assert_true(span.count <= want && span.count <= sent - received);
+            for (uint32_t i = 0; i < span.count; i++)
+                assert_int_equal(span.length, lengths[(received + i) % LENGTHS]);
+            compare(&span, received);
+            uint32_t count = draw(&seed, span.count + 1);
+            lab_ring_release(&rig->consumer, count);
+            received += count;
+        }
+        assert_true(sent - received <= rig->shape.slots);
+    }
+    assert_true(received > 100);
+}
+
+static void random_loans_agree_with_a_model(void **state)
+{
+    (void)state;
+    for_each_config(check_against_model);
+}
+
+/* Marks inside batches are older than the lap; a tag has 15 bits. More laps than that, with batches that shift. */
+static void a_mark_of_an_earlier_lap_is_never_taken_for_one_of_this(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, config_of(8, 1, 5));
+    uint64_t sent = 0, laps = (1 << 16) + 100;
+    while (sent < laps * rig.shape.slots) {
+        struct lab_span span = {0};
+        lab_assert_ok(lab_ring_reserve(&rig.producer, 8, (uint32_t)(sent / 3 % 5) + 1, 0, &span));
+        for (uint32_t i = 0; i < span.count; i++)
+            memcpy(span.at + i * span.stride, &(uint64_t){sent + i}, 8);
+        uint32_t count = span.count;
+        lab_ring_commit(&rig.producer, count);
+        for (uint32_t got = 0; got < count; got += span.count, sent += span.count) {
+            lab_assert_ok(lab_ring_borrow(&rig.consumer, count - got, 0, &span));
+            for (uint32_t i = 0; i < span.count; i++)
+                assert_memory_equal(span.at + i * span.stride, &(uint64_t){sent + i}, 8);
+            lab_ring_release(&rig.consumer, span.count);
+        }
+        if (lab_ring_borrow(&rig.consumer, 1, 0, &span) != -EAGAIN)
+            fail_msg("a message after the last one, at %llu", (unsigned long long)sent);
+    }
+    rig_fini(&rig);
+}
+
+/* ---- a peer that is gone ---- */
+
+static void what_a_dead_producer_sent_is_received_first(void **state)
+{
+    (void)state;
+    for (enum lab_wait wait = LAB_WAIT_SPIN; wait <= LAB_WAIT_FUTEX; wait++) {
+        struct rig rig;
+        struct lab_ring_config config = config_of(64, 1024, 1);
+        config.wait = wait;
+        rig_init(&rig, config);
+        for (uint32_t i = 0; i < 5; i++)
+            lab_assert_ok(try_send(&rig, i, 10));
+        struct lab_span span = {0};
+        lab_assert_ok(lab_ring_reserve(&rig.producer, 10, 1, 0, &span));
+        lab_ring_hangup(rig.memory, LAB_RING_PRODUCER);
+        lab_ring_hangup(rig.memory, LAB_RING_PRODUCER);
+        for (uint32_t i = 0; i < 5; i++)
+            assert_int_equal(try_receive(&rig, i), 10);
+        lab_assert_fails(lab_ring_borrow(&rig.consumer, 1, 0, &span), EPIPE);
+        lab_assert_fails(lab_ring_borrow(&rig.consumer, 1, lab_now_ns() + 3600 * LAB_NS_PER_S, &span), EPIPE);
+        rig_fini(&rig);
+    }
+}
+
+static void nothing_is_sent_to_a_consumer_that_is_gone(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, config_of(64, 16, 1));
+    lab_assert_ok(try_send(&rig, 0, 10));
+    lab_ring_hangup(rig.memory, LAB_RING_CONSUMER);
+    struct lab_span span = {0};
+    lab_assert_fails(lab_ring_reserve(&rig.producer, 10, 1, 0, &span), EPIPE);
+    lab_assert_fails(lab_ring_reserve(&rig.producer, 10, 1, lab_now_ns() + 3600 * LAB_NS_PER_S, &span), EPIPE);
+    rig_fini(&rig);
+}
+
+/* ---- a peer that writes what cannot be ---- */
+
+static void overwrite_mark(struct rig *rig, uint64_t position, uint64_t mark)
+{
+    size_t at = rig->shape.marks_at + (position & (rig->shape.slots - 1)) * rig->shape.mark_stride;
+    memcpy(rig->memory + at, &mark, sizeof mark);
+}
+
+static void impossible_marks_are_refused(void **state)
+{
+    (void)state;
+    static const uint32_t batch[] = {1, 32};
+    for (size_t b = 0; b < COUNT_OF(batch); b++) {
+        struct rig rig;
+        rig_init(&rig, config_of(64, 1024, batch[b]));
+        const uint64_t tag = UINT64_C(0x8000) << 48;
+        struct lab_span span = {.count = 99};
+        overwrite_mark(&rig, 0, tag | 65);
+        lab_assert_fails(lab_ring_borrow(&rig.consumer, 1, 0, &span), EBADMSG);
+        overwrite_mark(&rig, 0, tag | UINT32_MAX);
+        lab_assert_fails(lab_ring_borrow(&rig.consumer, 1, 0, &span), EBADMSG);
+        overwrite_mark(&rig, 0, tag | (uint64_t)rig.shape.slots << 32 | 8);
+        lab_assert_fails(lab_ring_borrow(&rig.consumer, 1, 0, &span), EBADMSG);
+        assert_int_equal(span.count, 99);
+        /* A batch that would run over the end of the places, on its own and behind another. */
+        overwrite_mark(&rig, 0, tag | 8);
+        overwrite_mark(&rig, 1, tag | (uint64_t)(rig.shape.slots - 1) << 32 | 8);
+        lab_assert_ok(lab_ring_borrow(&rig.consumer, 2000, 0, &span));
+        assert_int_equal(span.count, 1);
+        lab_ring_release(&rig.consumer, 1);
+        lab_assert_fails(lab_ring_borrow(&rig.consumer, 1, 0, &span), EBADMSG);
+        rig_fini(&rig);
+    }
+}
+
+static void whatever_a_mark_says_no_memory_outside_is_lent(void **state)
+{
+    (void)state;
+    uint64_t seed = 1;
+    for (int i = 0; i < 100000; i++) {
+        static struct rig rig;
+        if (i % 1000 == 0) {
+            if (i)
+                rig_fini(&rig);
+            rig_init(&rig, config_of(64, 100, i % 2000 ? 1 : 32));
+        }
+        uint64_t position = rig.consumer.tail;
+        for (uint32_t m = 0; m < 4; m++)
+            overwrite_mark(&rig, position + m, lab_ring_tag(position + m, rig.consumer.lap_shift) << 48 |
+                                                   (uint64_t)draw(&seed, m % 2 ? 3 : 300) << 32 | draw(&seed, 80));
+        struct lab_span span = {0};
+        int err = lab_ring_borrow(&rig.consumer, draw(&seed, 300) + 1, 0, &span);
+        if (err == 0) {
+            check_span(&rig, &span);
+            lab_ring_release(&rig.consumer, span.count);
+        } else {
+            assert_int_equal(err, -EBADMSG);
+        }
+        if (i == 99999)
+            rig_fini(&rig);
+    }
+}
+
+static void an_impossible_position_of_the_consumer_is_refused(void **state)
+{
+    (void)state;
+    static const uint64_t positions[] = {17, 1000000, UINT64_MAX, UINT64_C(1) << 63};
+    for (size_t p = 0; p < COUNT_OF(positions); p++) {
+        struct rig rig;
+        rig_init(&rig, config_of(64, 4, 1));
+        assert_int_equal(rig.shape.slots, 16);
+        atomic_store(&rig.producer.shared->released, positions[p]);
+        struct lab_span span = {0};
+        int err = 0;
+        uint32_t sent = 0;
+        while (!err && sent <= 2 * rig.shape.slots && !(err = lab_ring_reserve(&rig.producer, 8, 1, 0, &span))) {
+            check_span(&rig, &span);
+            lab_ring_commit(&rig.producer, 1);
+            sent++;
+        }
+        /* Nothing is overwritten that was not released. */
+        assert_int_equal(sent, 16);
+        assert_int_equal(err, -EBADMSG);
+        rig_fini(&rig);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(marks_and_messages_do_not_overlap),
+        cmocka_unit_test(a_short_message_shares_one_line_with_its_mark),
+        cmocka_unit_test(what_a_ring_cannot_be_is_refused),
+        cmocka_unit_test(a_side_is_attached_once_and_to_a_ring_of_its_config),
+        cmocka_unit_test(messages_come_whole_and_in_order_lap_after_lap),
+        cmocka_unit_test(a_window_of_messages_always_fits),
+        cmocka_unit_test(a_full_ring_and_an_empty_one_say_so),
+        cmocka_unit_test(a_message_that_is_too_long_is_refused_and_nothing_is_lent),
+        cmocka_unit_test(waiting_ends_at_the_deadline),
+        cmocka_unit_test(places_that_are_not_committed_are_lent_again),
+        cmocka_unit_test(messages_that_are_not_released_are_borrowed_again),
+        cmocka_unit_test(one_span_holds_messages_of_one_length),
+        cmocka_unit_test(random_loans_agree_with_a_model),
+        cmocka_unit_test(a_mark_of_an_earlier_lap_is_never_taken_for_one_of_this),
+        cmocka_unit_test(what_a_dead_producer_sent_is_received_first),
+        cmocka_unit_test(nothing_is_sent_to_a_consumer_that_is_gone),
+        cmocka_unit_test(impossible_marks_are_refused),
+        cmocka_unit_test(whatever_a_mark_says_no_memory_outside_is_lent),
+        cmocka_unit_test(an_impossible_position_of_the_consumer_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
