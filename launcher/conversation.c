@@ -521,6 +521,15 @@ int lab_conversation_limits(struct lab_conversation *talk, const Lab__Limits **r
     return err;
 }
 
+int lab_conversation_world(struct lab_conversation *talk)
+{
+    Lab__Assign assign = LAB__ASSIGN__INIT;
+    assign.world = 1;
+    assign.nodes = talk->spec.nodes;
+    assign.deadline_ns = STEP_MPI_S * LAB_NS_PER_S;
+    return lab_conversation_launch(talk, &assign, false, true);
+}
+
 /* ---- facts ---- */
 
 bool lab_conversation_over(const struct lab_conversation *talk)

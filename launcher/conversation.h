@@ -35,6 +35,9 @@ void lab_conversation_end(struct lab_conversation *talk);
 int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, bool crosses, bool slow_start);
 const Lab__Done *const *lab_conversation_done(const struct lab_conversation *talk); /* of the last launch, by node */
 
+/* All nodes of the run enter their MPI world together: once, before the first launch that crosses nodes over MPI. */
+int lab_conversation_world(struct lab_conversation *talk);
+
 /* The limits of node 0's host; owned by the conversation. */
 int lab_conversation_limits(struct lab_conversation *talk, const Lab__Limits **ret_limits);
 

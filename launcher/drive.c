@@ -23,7 +23,7 @@ struct drive {
     struct lab_schedule *schedule;
     size_t *cell_of;             /* of the schedule's cells, which of the plan's */
     size_t runnable;
-    bool limits_known;
+    bool limits_known, world_entered;
     uint64_t launched;
 };
 
@@ -121,6 +121,13 @@ static int order_make(const struct drive *drive, const struct lab_plan_cell *cel
     return 0;
 }
 
+/* Whether nodes talk to each other over MPI in this cell. */
+static bool needs_world(const struct lab_plan_cell *cell)
+{
+    const struct lab_transport *between = cell->workers ? cell->link : cell->transport;
+    return cell->nodes > 1 && between && between->caps & LAB_CAP_WORLD;
+}
+
 static bool crosses_nodes(const struct lab_plan_cell *cell)
 {
     return cell->nodes > 1;
@@ -160,8 +167,12 @@ static int launch(struct drive *drive, const struct lab_turn *turn)
     int err = order_make(drive, cell, turn, &order);
     if (err)
         return err;
+    if (needs_world(cell) && !drive->world_entered)
+        err = lab_conversation_world(drive->talk);
+    drive->world_entered = drive->world_entered || needs_world(cell);
     uint64_t began_ns = lab_now_ns();
-    err = lab_conversation_launch(drive->talk, &order.assign, crosses_nodes(cell), cell->transport->caps & LAB_CAP_WORLD);
+    if (!err)
+        err = lab_conversation_launch(drive->talk, &order.assign, crosses_nodes(cell), cell->transport->caps & LAB_CAP_WORLD);
     order_fini(&order);
     char failure[LAB_ERROR_TEXT];
     snprintf(failure, sizeof failure, "%s", err ? lab_error_last()->text : "");

@@ -2,6 +2,9 @@
 
 #include "base/error.h"
 
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
 #include <errno.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -45,10 +48,30 @@ static void read_cpuinfo(char model[LAB_HOST_TEXT], bool *ret_virtual)
         fclose(file);
 }
 
+/* A hypervisor that hides its name from /sys still signs itself in a leaf of cpuid reserved for it: "KVMKVMKVM". */
+static bool read_signature(char to[LAB_HOST_TEXT])
+{
+#if defined(__x86_64__) || defined(__i386__)
+    unsigned eax, ebx, ecx, edx;
+    __cpuid(0x40000000, eax, ebx, ecx, edx);
+    memcpy(to, &ebx, 4);
+    memcpy(to + 4, &ecx, 4);
+    memcpy(to + 8, &edx, 4);
+    to[12] = '\0';
+    for (const char *c = to; *c; c++)
+        if (*c < ' ' || *c > '~')
+            return false;
+    return to[0];
+#else
+    (void)to;
+    return false;
+#endif
+}
+
 static void name_hypervisor(bool is_virtual, char to[LAB_HOST_TEXT])
 {
     to[0] = '\0';
-    if (!is_virtual || first_line("/sys/hypervisor/type", to) || first_line("/sys/class/dmi/id/sys_vendor", to))
+    if (!is_virtual || first_line("/sys/hypervisor/type", to) || first_line("/sys/class/dmi/id/sys_vendor", to) || read_signature(to))
         return;
     strcpy(to, "unknown");
 }
@@ -59,14 +82,16 @@ static uint64_t shm_free(void)
     return statvfs("/dev/shm", &shm) == 0 ? (uint64_t)shm.f_bavail * shm.f_frsize : 0;
 }
 
-static void read_cpus(struct lab_host_facts *facts)
+/* The kernel refuses a set smaller than its own (sched_setaffinity(2)): ours has room for eight times what glibc's has. */
+static int read_cpus(struct lab_host_facts *facts)
 {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) < 0)
-        return;
-    for (int cpu = 0; cpu < CPU_SETSIZE && facts->cpu_count < LAB_HOST_CPUS; cpu++)
-        if (CPU_ISSET((size_t)cpu, &set))
+    cpu_set_t sets[8];
+    if (sched_getaffinity(0, sizeof sets, sets) < 0)
+        return lab_fail(errno, "the kernel does not tell the cpus that may be used");
+    for (int cpu = 0; cpu < 8 * CPU_SETSIZE && facts->cpu_count < LAB_HOST_CPUS; cpu++)
+        if (CPU_ISSET_S((size_t)cpu, sizeof sets, sets))
             facts->cpus[facts->cpu_count++] = cpu;
+    return 0;
 }
 
 int lab_host_read(struct lab_host_facts *ret_facts)
@@ -86,7 +111,9 @@ int lab_host_read(struct lab_host_facts *ret_facts)
     facts.cores = online > 0 ? (uint32_t)online : 0;
     facts.memory_bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
     facts.shm_free_bytes = shm_free();
-    read_cpus(&facts);
+    int err = read_cpus(&facts);
+    if (err)
+        return err;
     *ret_facts = facts;
     return 0;
 }

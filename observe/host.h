@@ -19,7 +19,7 @@ struct lab_host_facts {
     uint32_t cpu_count;
 };
 
-/* -errno when the kernel does not even give its name. */
+/* -errno when the kernel does not even tell its name or the cpus that may be used; `ret_facts` is then untouched. */
 int lab_host_read(struct lab_host_facts *ret_facts);
 
 #endif

@@ -121,22 +121,27 @@ static void *follow(void *argument)
     }
 }
 
-static double lead(struct pong *pong, uint64_t duration_ns)
+/* The median in nanoseconds; -ETIMEDOUT when the other side has not answered for a second. */
+static int lead(struct pong *pong, uint64_t duration_ns, double *ret_one_way_ns)
 {
-    enum { SAMPLES = 4096 };
+    enum { SAMPLES = 4096, LEAST = 8 };
     static _Thread_local double sample[SAMPLES];
     size_t count = 0;
     uint64_t until = lab_now_ns() + duration_ns, now = 0;
-    while (count < SAMPLES && (now < until || count < 8)) {
+    while (count < SAMPLES && (now < until || count < LEAST)) {
         uint64_t begin = lab_now_ns();
         uint32_t ball = atomic_load(&pong->ball) + 1;
         hand_on(pong, ball);
-        while (atomic_load(&pong->ball) == ball)
+        while (atomic_load(&pong->ball) == ball) {
             futex_wait(&pong->ball, ball);
+            if (atomic_load(&pong->ball) == ball && lab_now_ns() - begin > LAB_NS_PER_S)
+                return -ETIMEDOUT;
+        }
         now = lab_now_ns();
         sample[count++] = (double)(now - begin) / 2;
     }
-    return median(sample, count);
+    *ret_one_way_ns = median(sample, count);
+    return 0;
 }
 
 int lab_limit_futex_ns(int cpu_a, int cpu_b, uint64_t duration_ns, double *ret_one_way_ns)
@@ -150,11 +155,12 @@ int lab_limit_futex_ns(int cpu_a, int cpu_b, uint64_t duration_ns, double *ret_o
         return lab_fail(err, "cannot run on cpu %d", cpu_a);
     err = pthread_create(&follower, NULL, follow, &pong);
     if (!err) {
-        double one_way_ns = lead(&pong, duration_ns);
+        double one_way_ns = 0;
+        int led = lead(&pong, duration_ns, &one_way_ns);
         atomic_store(&pong.stop, true);
         hand_on(&pong, atomic_load(&pong.ball) + 2);
         pthread_join(follower, NULL);
-        err = pong.err;
+        err = pong.err ? pong.err : -led;
         if (!err)
             *ret_one_way_ns = one_way_ns;
     }

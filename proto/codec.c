@@ -153,32 +153,48 @@ void lab_codec_free(void *message)
 
 /* ---- packing ---- */
 
-/* The strings of this message itself; those of nested ones are checked as they are visited. */
-static int check_strings(const ProtobufCMessage *message)
+static int check(const ProtobufCMessage *message);
+
+static int check_value(const ProtobufCMessageDescriptor *type, const ProtobufCFieldDescriptor *field, const void *value, bool repeated)
+{
+    if (field->type == PROTOBUF_C_TYPE_BYTES) {
+        const ProtobufCBinaryData *bytes = value;
+        return bytes->len && !bytes->data ? lab_refuse(EINVAL, "%s.%s has a length and no bytes", type->name, field->name) : 0;
+    }
+    const void *part;
+    memcpy(&part, value, sizeof part);
+    if (!part)
+        return repeated ? lab_refuse(EINVAL, "%s.%s has an element missing", type->name, field->name) : 0;
+    if (field->type == PROTOBUF_C_TYPE_MESSAGE)
+        return check(part); /* the schema has no recursion: its depth bounds this one */
+    return is_utf8(part, strlen(part)) ? 0 : lab_refuse(EINVAL, "%s.%s is not UTF-8", type->name, field->name);
+}
+
+/* What protobuf-c would follow when it packs. Its own protobuf_c_message_check() follows a missing element itself. */
+static int check(const ProtobufCMessage *message)
 {
     const ProtobufCMessageDescriptor *type = message->descriptor;
+    if (!type || type->magic != PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC)
+        return lab_refuse(EINVAL, "a message that was not initialised cannot be sent");
     for (unsigned f = 0; f < type->n_fields; f++) {
         const ProtobufCFieldDescriptor *field = &type->fields[f];
-        const unsigned char *member = (const unsigned char *)message + field->offset;
-        bool nested = field->type == PROTOBUF_C_TYPE_MESSAGE;
-        if (field->type != PROTOBUF_C_TYPE_STRING && !nested)
-            continue;
-        size_t count = 1;
-        void *const *values = (void *const *)(const void *)member;
-        if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+        bool repeated = field->label == PROTOBUF_C_LABEL_REPEATED, is_bytes = field->type == PROTOBUF_C_TYPE_BYTES;
+        const unsigned char *value = (const unsigned char *)message + field->offset;
+        size_t count = 1, stride = is_bytes ? sizeof(ProtobufCBinaryData) : sizeof(void *);
+        if (repeated) {
             memcpy(&count, (const unsigned char *)message + field->quantifier_offset, sizeof count);
-            values = *(void *const *const *)(const void *)member;
+            memcpy(&value, value, sizeof value);
+            if (count && !value)
+                return lab_refuse(EINVAL, "%s.%s has a count and no elements", type->name, field->name);
         } else if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {
             uint32_t chosen;
             memcpy(&chosen, (const unsigned char *)message + field->quantifier_offset, sizeof chosen);
             count = chosen == field->id;
         }
+        if (!is_bytes && field->type != PROTOBUF_C_TYPE_STRING && field->type != PROTOBUF_C_TYPE_MESSAGE)
+            continue;
         for (size_t i = 0; i < count; i++) {
-            if (!values[i])
-                continue;
-            int err = nested ? check_strings(values[i]) : 0; /* the schema has no recursion: its depth bounds this one */
-            if (!nested && !is_utf8(values[i], strlen(values[i])))
-                err = lab_refuse(EINVAL, "%s.%s is not UTF-8", type->name, field->name);
+            int err = check_value(type, field, value + i * stride, repeated);
             if (err)
                 return err;
         }
@@ -190,9 +206,7 @@ static int check_strings(const ProtobufCMessage *message)
 static int pack_behind(size_t headroom, const void *message, unsigned char **ret_bytes, size_t *ret_size)
 {
     const ProtobufCMessage *base = message;
-    if (!protobuf_c_message_check(base))
-        return lab_refuse(EINVAL, "a %s with a part missing cannot be sent", base->descriptor ? base->descriptor->name : "message");
-    int err = check_strings(base);
+    int err = check(base);
     if (err)
         return err;
     size_t size = protobuf_c_message_get_packed_size(base);

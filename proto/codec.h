@@ -31,7 +31,7 @@ int lab_codec_unpack(const ProtobufCMessageDescriptor *type, const void *bytes, 
 void lab_codec_free(void *message); /* NULL is harmless; takes any generated message that lab_codec_unpack gave */
 
 /* Checks, then packs into memory of its own (free()). -EINVAL for a message protobuf-c could not write safely (a NULL in a
- * repeated field, invalid UTF-8 in a string), -EMSGSIZE, -ENOMEM; outputs are then untouched. `message` is a generated struct. */
+ * repeated field, a count without elements, invalid UTF-8 in a string), -EMSGSIZE, -ENOMEM; outputs are then untouched. `message` is a generated struct. */
 int lab_codec_pack(const void *message, void **ret_bytes, size_t *ret_size);
 
 /* As framed on a stream socket between node and worker: 4 bytes little-endian length, then the message. Both block until the

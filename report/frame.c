@@ -60,7 +60,9 @@ static void put_hosts(const struct lab_run *run, FILE *to, const struct lab_rend
 static void put_legend(const struct lab_groups *groups, FILE *to, const struct lab_render_style *style)
 {
     const struct lab_signs *signs = lab_layout_signs(style);
-    bool compared = false, intervals = false;
+    bool compared = false, intervals = false, moved = false;
+    for (size_t i = 0; i < groups->count; i++)
+        moved |= !groups->items[i].one_mode;
     for (size_t i = 0; i < groups->count; i++)
         for (size_t j = 0; j < groups->items[i].row_count; j++)
             compared |= groups->items[i].rows[j].baseline;
@@ -72,7 +74,8 @@ static void put_legend(const struct lab_groups *groups, FILE *to, const struct l
     if (compared)
         used += snprintf(text + used, sizeof text - (size_t)used, " %s times as fast as the baseline %s in the same column, %s "
                          "equal within 2 %%, ~ not shown to differ.", signs->times, signs->star, signs->equal);
-    snprintf(text + used, sizeof text - (size_t)used, " CPUs: kept busy by all parties together.");
+    snprintf(text + used, sizeof text - (size_t)used, " CPUs: kept busy by all parties together.%s",
+             moved ? " near: how close those CPUs were (threads of one core, a shared cache, or remote)." : "");
     lab_layout_ink(to, style, LAB_INK_DIM);
     put_paragraph(to, style, text);
     lab_layout_ink(to, style, LAB_INK_PLAIN);

@@ -353,8 +353,10 @@ static void say_end(struct words *words)
         for (size_t i = 0; i < groups->items[g].row_count; i++) {
             for (size_t j = 0; j < groups->items[g].size_count; j++) {
                 const struct lab_entry *entry = &groups->items[g].rows[i].entries[j];
+                if (!entry->cell)
+                    continue;
                 double precision = lab_figure_precision(lab_entry_figure(&groups->items[g], entry));
-                few += entry->cell && entry->summary->kept && entry->summary->kept < LAB_INTERVAL_LAUNCHES;
+                few += entry->summary->kept && entry->summary->kept < LAB_INTERVAL_LAUNCHES;
                 if (precision > width) {
                     width = precision;
                     widest = entry;

@@ -5,6 +5,7 @@
 #include "base/version.h"
 #include "node/agent/launch.h"
 #include "node/agent/limits.h"
+#include "node/agent/world.h"
 #include "observe/host.h"
 #include "proto/bus/bus.h"
 #include "proto/codec.h"
@@ -23,6 +24,8 @@ struct agent {
     struct lab_launch_run *launch;   /* NULL: none */
     enum lab_stage told;             /* the last stage the launcher was told of */
     struct lab_limits_run *limits;   /* NULL: none are being measured */
+    struct lab_world_entry *entry;   /* NULL: not entering the MPI world now */
+    bool world;                      /* the launch is to enter it */
     uint32_t number;                 /* of the launch or of the limits */
     uint64_t beat_ns;                /* when the next heartbeat is due */
     struct pollfd *polls;
@@ -162,13 +165,14 @@ static int report_stage(struct agent *agent)
 
 static int begin(struct agent *agent, Lab__Frame *frame)
 {
-    if (agent->launch || agent->limits) {
+    if (agent->launch || agent->limits || agent->entry) {
         lab_codec_free(frame);
         return lab_refuse(EPROTO, "an ASSIGN arrived while launch %u was running", agent->number);
     }
     agent->number = frame->launch;
     agent->told = LAB_STAGE_OPENING;
-    if (frame->assign->limits) {
+    agent->world = frame->assign->world;
+    if (frame->assign->limits || frame->assign->world) {
         lab_codec_free(frame);
         return say_ready(agent);
     }
@@ -183,7 +187,7 @@ static int go(struct agent *agent)
             lab_launch_go(agent->launch);
         return 0;
     }
-    return lab_limits_begin(&agent->limits);
+    return agent->world ? lab_world_enter(&agent->entry) : lab_limits_begin(&agent->limits);
 }
 
 static int abandon(struct agent *agent)
@@ -191,6 +195,9 @@ static int abandon(struct agent *agent)
     int err = agent->launch ? end_launch(agent) : 0;
     lab_limits_end(agent->limits);
     agent->limits = NULL;
+    if (!err)
+        err = lab_world_entry_end(agent->entry);
+    agent->entry = NULL;
     return err ? err : say_done(agent);
 }
 
@@ -253,11 +260,23 @@ static int finish_limits(struct agent *agent)
     return err ? err : say_done(agent);
 }
 
+static int finish_entry(struct agent *agent)
+{
+    int err = lab_world_entered(agent->entry);
+    if (err == -EAGAIN)
+        return 0;
+    if (err)
+        err = say_error(agent, err);
+    lab_world_entry_end(agent->entry);
+    agent->entry = NULL;
+    return err ? err : say_done(agent);
+}
+
 /* ---- the loop ---- */
 
 static int reserve_polls(struct agent *agent)
 {
-    uint32_t wanted = 2 + (agent->launch ? lab_launch_poll_count(agent->launch) : 0);
+    uint32_t wanted = 3 + (agent->launch ? lab_launch_poll_count(agent->launch) : 0);
     if (wanted <= agent->poll_room)
         return 0;
     struct pollfd *polls = realloc(agent->polls, wanted * sizeof *polls);
@@ -277,6 +296,8 @@ static int wait_for_news(struct agent *agent)
     agent->polls[count++] = (struct pollfd){.fd = lab_bus_fd(agent->bus), .events = POLLIN};
     if (agent->limits)
         agent->polls[count++] = (struct pollfd){.fd = lab_limits_fd(agent->limits), .events = POLLIN};
+    if (agent->entry)
+        agent->polls[count++] = (struct pollfd){.fd = lab_world_entry_fd(agent->entry), .events = POLLIN};
     if (agent->launch)
         count += lab_launch_polls(agent->launch, agent->polls + count);
     if (poll(agent->polls, count, lab_ms_until(agent->beat_ns)) < 0 && errno != EINTR)
@@ -308,6 +329,8 @@ static int serve(struct agent *agent)
             err = report_stage(agent);
         if (!err && agent->limits)
             err = finish_limits(agent);
+        if (!err && agent->entry)
+            err = finish_entry(agent);
         if (!err)
             err = beat(agent);
         /* What was sent may have been answered already: the bus descriptor only tells of changes. */
@@ -329,6 +352,8 @@ int lab_agent_run(const struct lab_agent_spec *spec)
     err = serve(&agent);
     int ended = agent.launch ? end_launch(&agent) : 0;
     lab_limits_end(agent.limits);
+    if (!ended)
+        ended = lab_world_entry_end(agent.entry);
     lab_bus_close(agent.bus);
     free(agent.polls);
     return err ? err : ended;

@@ -365,7 +365,8 @@ static void advance(struct lab_launch_run *launch)
         launch->stage = LAB_STAGE_READY;
     if (launch->stage == LAB_STAGE_RUNNING && reported) {
         launch->stage = LAB_STAGE_LEAVING;
-        launch->leave_ns = now + LEAVE_WITHIN_MS * LAB_NS_PER_MS;
+        /* What a relay carries ends when the workers of other nodes do. */
+        launch->leave_ns = (launch->relay ? launch->deadline_ns : now) + LEAVE_WITHIN_MS * LAB_NS_PER_MS;
     }
     if (launch->stage == LAB_STAGE_LEAVING && gone)
         launch->stage = LAB_STAGE_DONE;
@@ -444,7 +445,9 @@ int lab_launch_end(struct lab_launch_run *launch)
     }
     if (err)
         return err; /* a thread still uses what follows */
-    lab_relay_stop(launch->relay);
+    err = lab_relay_stop(launch->relay);
+    if (err)
+        return err;
     lab_ends_abandoned = false;
     retire_all(launch);
     lab_pmi_free(launch->pmi);

@@ -14,7 +14,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { DIRECTIONS = 2, POLLS_HOT = 2000, POLLS_YIELDING = 20000, NAP_US = 50 };
+enum { DIRECTIONS = 2, POLLS_HOT = 2000, POLLS_YIELDING = 20000, NAP_US = 50, STOP_WITHIN_S = 1 };
 #define SLICE_NS (5 * LAB_NS_PER_MS) /* how long one channel is waited for before `stop` is looked at */
 
 struct pump {
@@ -42,7 +42,8 @@ struct lab_relay {
     uint32_t epoch;
     int event_fd;
     _Atomic int opened;         /* directions with all ends open */
-    _Atomic bool stop, failed, emptied;
+    _Atomic int emptied;        /* ... that have carried everything, and closed them */
+    _Atomic bool stop, failed;
     pthread_mutex_t lock;       /* over `error` */
     struct lab_error error;
 };
@@ -183,8 +184,8 @@ static void *direction_main(void *argument)
         lab_end_close(way->pumps[i].from);
         free(way->pumps[i].buffer);
     }
-    if (!err && way->outward) {
-        atomic_store(&relay->emptied, true);
+    if (!err) {
+        atomic_fetch_add(&relay->emptied, 1);
         tell(relay);
     }
     lab_alarm_fini();
@@ -248,25 +249,31 @@ int lab_relay_state(struct lab_relay *relay)
     eventfd_t ignored;
     eventfd_read(relay->event_fd, &ignored);
     if (!atomic_load(&relay->failed))
-        return atomic_load(&relay->opened) < DIRECTIONS ? LAB_RELAY_OPENING : atomic_load(&relay->emptied) ? LAB_RELAY_EMPTIED : LAB_RELAY_OPEN;
+        return atomic_load(&relay->opened) < DIRECTIONS ? LAB_RELAY_OPENING : atomic_load(&relay->emptied) == DIRECTIONS ? LAB_RELAY_EMPTIED : LAB_RELAY_OPEN;
     pthread_mutex_lock(&relay->lock);
     int err = lab_refuse(relay->error.code, "%s", relay->error.text);
     pthread_mutex_unlock(&relay->lock);
     return err;
 }
 
-void lab_relay_stop(struct lab_relay *relay)
+int lab_relay_stop(struct lab_relay *relay)
 {
     if (!relay)
-        return;
+        return 0;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += STOP_WITHIN_S;
     atomic_store(&relay->stop, true);
     for (int d = 0; d < DIRECTIONS; d++) {
-        if (relay->direction[d].started)
-            pthread_join(relay->direction[d].thread, NULL);
+        if (relay->direction[d].started && pthread_timedjoin_np(relay->direction[d].thread, NULL, &until))
+            return lab_refuse(ETIMEDOUT, "a thread of the relay did not end");
+        relay->direction[d].started = false;
         free(relay->direction[d].pumps);
+        relay->direction[d].pumps = NULL;
     }
     if (relay->event_fd >= 0)
         close(relay->event_fd);
     pthread_mutex_destroy(&relay->lock);
     free(relay);
+    return 0;
 }

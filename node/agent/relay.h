@@ -29,13 +29,14 @@ int lab_relay_fd(const struct lab_relay *relay);
 enum lab_relay_state {
     LAB_RELAY_OPENING,
     LAB_RELAY_OPEN,    /* all ends are open */
-    LAB_RELAY_EMPTIED, /* the workers of this node have closed, and all that they sent is on its way */
+    LAB_RELAY_EMPTIED, /* all senders, here and elsewhere, have closed, and all that they sent was carried */
 };
 
 /* Or -errno: it failed, the reason is put into the caller's error record. */
 int lab_relay_state(struct lab_relay *relay);
 
-/* Stops and joins the threads (each operation has a deadline, at most `deadline_ns` of start). NULL is harmless. */
-void lab_relay_stop(struct lab_relay *relay);
+/* Stops and joins the threads, and frees the relay. -ETIMEDOUT: one of them did not end within a second (nothing is freed, and the
+ * process is not fit for another launch). NULL is harmless. */
+int lab_relay_stop(struct lab_relay *relay);
 
 #endif

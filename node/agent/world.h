@@ -11,4 +11,14 @@ int lab_world_rank(int *ret_rank);
  * until all ranks take part: mpiexec ends the job when one dies. */
 int lab_world_share(char address[LAB_WORLD_ADDRESS]);
 
+/* Enters the world of nodes, all of which do so at the same time, in a thread: MPI_Init blocks until the last one has come, and the
+ * agent has to go on listening meanwhile. Harmless when it was entered before. */
+struct lab_world_entry;
+int lab_world_enter(struct lab_world_entry **ret_entry);
+int lab_world_entry_fd(const struct lab_world_entry *entry); /* readable once it is decided */
+int lab_world_entered(struct lab_world_entry *entry);        /* 0; -EAGAIN: not yet; -errno with the record */
+
+/* -ETIMEDOUT: the thread is still in MPI_Init, and this process is not fit for anything else. NULL is harmless. */
+int lab_world_entry_end(struct lab_world_entry *entry);
+
 #endif

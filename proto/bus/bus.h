@@ -1,12 +1,14 @@
 /* The control connection: protobuf frames between one launcher and its nodes, over ZeroMQ.
  *
  * The launcher's side (a ROUTER socket) knows a node by the index it was given; the node's side (DEALER) knows the launcher.
- * Frames are checked on the way in (proto/codec.h, and the protocol version); heartbeats of ZMTP notice a stopped peer
- * within two seconds. Used by one thread. Queues are bounded; LINGER is zero except for lab_bus_close's 200 ms.
+ * Frames are checked on the way in (proto/codec.h, and the protocol version); an identity that is none of the run's nodes is
+ * not heard, nor is a second connection under the number of a node that has one. Heartbeats of ZMTP notice a stopped peer
+ * within two seconds. Queues are bounded (4096 frames each way and peer). Used by one thread, and made after the last fork of
+ * its process: the library runs a thread of its own.
  *
  *     struct lab_bus *bus;
- *     lab_bus_serve("ipc://@name" or "tcp://10.77.0.1:*", &bus);
- *     int fd = lab_bus_fd(bus);                   ... poll ...
+ *     lab_bus_serve("ipc://@name", 2, &bus);       or "tcp://10.77.0.1:*": the address then names the port
+ *     int fd = lab_bus_fd(bus);                    ... poll ...
  *     while ((err = lab_bus_receive(bus, &node, &frame)) == 0) { ...; lab_codec_free(frame); }
  */
 #ifndef LAB_PROTO_BUS_H
@@ -20,12 +22,13 @@
 
 struct lab_bus;
 
-/* Launcher: binds. `ret` bus; the address nodes connect to is lab_bus_address(). Control addresses of this host are
- * abstract (ipc://@...): nothing on disk. `nodes` is how many there will be. */
+/* Launcher: binds, for nodes 0 to `nodes` - 1 (-EINVAL beyond 2^24). What they connect to is lab_bus_address(), valid as long as
+ * the bus. Addresses within this host are abstract (ipc://@...): nothing on disk. -EADDRINUSE, and what else bind(2) says. */
 int lab_bus_serve(const char *endpoint, uint32_t nodes, struct lab_bus **ret_bus);
 const char *lab_bus_address(const struct lab_bus *bus);
 
-/* Node: connects as number `node`; returns at once, the connection is made in the background. */
+/* Node: connects as number `node`; returns at once, the connection is made in the background and what is sent before waits
+ * for it. -EINVAL: not an address. */
 int lab_bus_join(const char *address, uint32_t node, struct lab_bus **ret_bus);
 
 void lab_bus_close(struct lab_bus *bus); /* NULL is harmless; waits at most 200 ms for what was sent to leave */
