@@ -233,7 +233,7 @@ static void stranger_leave(struct stranger *stranger)
 static void what_is_not_a_frame_is_refused_and_the_next_one_heard(void **state)
 {
     (void)state;
-    static const unsigned char wrong_version[] = {0x08, 0xff, 0x7f, 0x22, 0x00}, good[] = {0x08, LAB_PROTOCOL, 0x42, 0x00}, empty[] = {0x08, LAB_PROTOCOL};
+    static const unsigned char wrong_version[] = {0x08, 0xff, 0x7f, 0x22, 0x00}, good[] = {0x08, LAB_PROTOCOL, 0x4a, 0x00}, empty[] = {0x08, LAB_PROTOCOL};
     struct lab_bus *launcher = serve_here();
     struct stranger stranger = stranger_join(launcher);
     uint32_t from = 99;

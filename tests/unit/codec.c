@@ -215,14 +215,14 @@ static void messages_nested_deeper_than_the_limit_are_refused(void **state)
 static void a_small_message_cannot_ask_for_much_memory(void **state)
 {
     (void)state;
-    /* One Done over and over, with one empty outcome each: every one is merged with all before it, by copying. */
+    /* A Hello whose host occurs over and over, with one cpu each: every one is merged with all before it, by copying. */
     enum { TIMES = 200000 };
-    static const unsigned char again[] = {0x52, 0x02, 0x0a, 0x00};
+    static const unsigned char again[] = {0x1a, 0x03, 0x42, 0x01, 0x00};
     unsigned char *wire = malloc(TIMES * sizeof again);
     for (size_t i = 0; i < TIMES; i++)
         memcpy(wire + i * sizeof again, again, sizeof again);
-    Lab__Frame *frame = NULL;
-    lab_assert_fails(lab_codec_unpack(&lab__frame__descriptor, wire, TIMES * sizeof again, &frame), EBADMSG);
+    Lab__Hello *hello = NULL;
+    lab_assert_fails(lab_codec_unpack(&lab__hello__descriptor, wire, TIMES * sizeof again, &hello), EBADMSG);
     assert_non_null(strstr(lab_error_last()->text, "memory"));
     free(wire);
 }
