@@ -10,13 +10,11 @@
 enum { REASON = 256 };
 
 struct sums {
-    uint64_t client_sent, server_received; /* the forward direction */
-    uint64_t first_ns;                     /* the first message anywhere */
-    uint64_t warmup_ns;                    /* the longest */
+    uint64_t first_ns;  /* the first message anywhere */
+    uint64_t warmup_ns; /* the longest */
     bool steady, migrated, clients;
-    int32_t migrated_party;
+    uint32_t migrated_party;
 };
-
 
 static void add_usage(struct lab_launch *launch, const Lab__Usage *usage)
 {
@@ -61,7 +59,7 @@ static int add_outcome(struct lab_launch *launch, struct sums *sums, const Lab__
     sums->steady = sums->steady && outcome->steady;
     if (outcome->migrated && !sums->migrated) {
         sums->migrated = true;
-        sums->migrated_party = (int32_t)outcome->party;
+        sums->migrated_party = outcome->party;
     }
     for (size_t e = 0; e < outcome->n_edges; e++) {
         const Lab__EdgeOutcome *edge = outcome->edges[e];
@@ -90,8 +88,8 @@ static void judge(const struct sums *sums, struct lab_run *run, struct lab_launc
                  (unsigned long long)i->duplicated, (unsigned long long)i->reordered, (unsigned long long)i->corrupt);
     } else if (sums->migrated) {
         launch->verdict = LAB_INVALID;
-        snprintf(reason, sizeof reason, "party %d did not stay on the cpu that it was placed on", sums->migrated_party);
-    } else if (sums->clients && !launch->windows) {
+        snprintf(reason, sizeof reason, "party %u did not stay on the cpu that it was placed on", sums->migrated_party);
+    } else if (!launch->windows) {
         launch->verdict = LAB_INVALID;
         snprintf(reason, sizeof reason, "the distance of the two cores changed within every window");
     } else if (!sums->steady) {
@@ -111,6 +109,8 @@ int lab_collect_launch(const struct lab_collect *collect, struct lab_run *run, s
                 return lab_while(err, "reading the outcome of node %zu", n);
         }
     }
+    if (!sums.clients)
+        return lab_refuse(EBADMSG, "no party of %zu nodes reported what it had sent", collect->nodes);
     uint64_t whole_ns = collect->ended_ns - collect->began_ns, measured_ns = launch->elapsed_ns + sums.warmup_ns;
     launch->overhead_ns = whole_ns > measured_ns ? whole_ns - measured_ns : 0;
     if (collect->same_clock && sums.first_ns > collect->began_ns)

@@ -10,7 +10,7 @@
  *         ... launch turn.cell, measuring for turn.measure_ns ...
  *         lab_schedule_done(schedule, turn.cell, overhead_ns);
  *     }
- *     lab_schedule_ended_by(schedule);   // "budget", "precision", "launches"
+ *     lab_schedule_ended_by(schedule);   // "budget", "precision", "launches"; "failed": every cell did
  *
  * No clock of its own: the caller passes the time. */
 #ifndef LAB_LAUNCHER_SCHEDULE_H
@@ -47,7 +47,8 @@ void lab_schedule_free(struct lab_schedule *schedule);
 /* false: it is over. */
 bool lab_schedule_next(struct lab_schedule *schedule, uint64_t now_ns, struct lab_turn *ret_turn);
 
-/* The launch ended; `overhead_ns` is what it took beyond warming up and measuring. `failed`: the cell is not launched again. */
+/* The launch ended; `overhead_ns` is what it took beyond warming up and measuring. `failed`: a second time, and the cell is not
+ * launched again. */
 void lab_schedule_done(struct lab_schedule *schedule, size_t cell, uint64_t overhead_ns, bool failed);
 
 /* How far it is, in [0, 1]. */

@@ -50,7 +50,7 @@ double lab_limit_syscall_ns(void)
 int lab_limit_memcpy(size_t working_set_bytes, double *ret_bytes_per_s)
 {
     enum { BLOCK_BYTES = 256 << 10 };
-    size_t half = (working_set_bytes / 2 + 4095) & ~(size_t)4095;
+    size_t half = working_set_bytes < 2 * 4096 ? 4096 : (working_set_bytes / 2 + 4095) & ~(size_t)4095;
     unsigned char *from = aligned_alloc(4096, half), *to = aligned_alloc(4096, half);
     double rate[REPEATS];
     if (!from || !to) {

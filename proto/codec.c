@@ -179,11 +179,11 @@ static int check(const ProtobufCMessage *message)
     for (unsigned f = 0; f < type->n_fields; f++) {
         const ProtobufCFieldDescriptor *field = &type->fields[f];
         bool repeated = field->label == PROTOBUF_C_LABEL_REPEATED, is_bytes = field->type == PROTOBUF_C_TYPE_BYTES;
-        const unsigned char *value = (const unsigned char *)message + field->offset;
+        const unsigned char *member = (const unsigned char *)message + field->offset, *value = member;
         size_t count = 1, stride = is_bytes ? sizeof(ProtobufCBinaryData) : sizeof(void *);
         if (repeated) {
             memcpy(&count, (const unsigned char *)message + field->quantifier_offset, sizeof count);
-            memcpy(&value, value, sizeof value);
+            memcpy(&value, member, sizeof value);
             if (count && !value)
                 return lab_refuse(EINVAL, "%s.%s has a count and no elements", type->name, field->name);
         } else if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {

@@ -104,6 +104,9 @@ void lab_pmi_environment(const struct lab_pmi *pmi, uint32_t rank, int fd_in_chi
     snprintf(ret_variables[1], LAB_PMI_VARIABLE, "PMI_RANK=%u", rank);
     snprintf(ret_variables[2], LAB_PMI_VARIABLE, "PMI_SIZE=%u", pmi->ranks);
     snprintf(ret_variables[3], LAB_PMI_VARIABLE, "MPI_LOCALNRANKS=%u", pmi->ranks);
+    /* UCX warns of messages that were left when a process ends: no news here. What the user wants stands. */
+    const char *level = getenv("UCX_LOG_LEVEL");
+    snprintf(ret_variables[5], LAB_PMI_VARIABLE, "UCX_LOG_LEVEL=%s", level ? level : "error");
     snprintf(ret_variables[4], LAB_PMI_VARIABLE, "MPI_LOCALRANKID=%u", rank);
 }
 

@@ -17,7 +17,7 @@
 
 #include <stdint.h>
 
-enum { LAB_PMI_FD = 10, LAB_PMI_VARIABLES = 5, LAB_PMI_VARIABLE = 40, LAB_PMI_RANKS_MAX = 1024 };
+enum { LAB_PMI_FD = 10, LAB_PMI_VARIABLES = 6, LAB_PMI_VARIABLE = 40, LAB_PMI_RANKS_MAX = 1024 };
 
 struct lab_pmi;
 

@@ -318,6 +318,12 @@ static int beat(struct agent *agent)
     return say(agent, &frame);
 }
 
+/* The launch has come to a stage that the launcher does not know of. */
+static bool untold(const struct agent *agent)
+{
+    return agent->launch && lab_launch_stage(agent->launch) != agent->told;
+}
+
 static int serve(struct agent *agent)
 {
     int err = say_hello(agent);
@@ -325,7 +331,7 @@ static int serve(struct agent *agent)
         err = listen_to_launcher(agent);
         if (!err && agent->launch)
             lab_launch_step(agent->launch);
-        while (!err && agent->launch && lab_launch_stage(agent->launch) != agent->told)
+        while (!err && untold(agent))
             err = report_stage(agent);
         if (!err && agent->limits)
             err = finish_limits(agent);
@@ -336,7 +342,7 @@ static int serve(struct agent *agent)
         /* What was sent may have been answered already: the bus descriptor only tells of changes. */
         if (!err)
             err = listen_to_launcher(agent);
-        if (!err && !agent->leave)
+        if (!err && !agent->leave && !untold(agent))
             err = wait_for_news(agent);
     }
     return err;

@@ -59,7 +59,6 @@ static int initialise(bool relays)
     int err = 0;
     pthread_mutex_lock(&lock);
     if (!initialised) {
-        setenv("UCX_LOG_LEVEL", "error", 0); /* its warnings about messages left at the end are no news */
         int wanted = relays ? MPI_THREAD_MULTIPLE : MPI_THREAD_SERIALIZED, granted = 0;
         int code = getenv("PMI_RANK") ? MPI_Init_thread(NULL, NULL, wanted, &granted) : MPI_SUCCESS;
         if (!getenv("PMI_RANK"))
