@@ -76,8 +76,9 @@ static bool read_cpus(struct bare *bare, const char *text)
     return sscanf(text, "%d,%d%c", &bare->cpu[0], &bare->cpu[1], &rest) == 2 && bare->cpu[0] >= -1 && bare->cpu[1] >= -1;
 }
 
-static void read_options(struct bare *bare, int argc, char **argv)
+void bare_options(struct bare *bare, int argc, char **argv)
 {
+    errno = 0;
     static const struct option options[] = {
         {"pattern", required_argument, NULL, 'p'}, {"over", required_argument, NULL, 'o'},  {"size", required_argument, NULL, 's'},
         {"window", required_argument, NULL, 'w'},  {"count", required_argument, NULL, 'c'}, {"seconds", required_argument, NULL, 't'},
@@ -108,45 +109,40 @@ static void read_options(struct bare *bare, int argc, char **argv)
         usage(bare);
 }
 
-static void pin(const struct bare *bare, int cpu)
+void bare_join(struct bare *bare, bool client)
 {
     cpu_set_t set;
-    CPU_ZERO(&set);
-    if (cpu < 0)
-        return;
-    CPU_SET(cpu, &set);
-    if (sched_setaffinity(0, sizeof set, &set) < 0)
-        bare_fail(bare, "cannot run on the cpu that --cpus names");
-}
-
-static void become_two(struct bare *bare)
-{
-    int pair[2];
-    pid_t parent = getpid();
-    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0 || (bare->child = fork()) < 0)
-        bare_fail(bare, "cannot start a second process");
-    bare->client = bare->child != 0;
-    bare->token_fd = pair[bare->client ? 0 : 1];
-    close(pair[bare->client ? 1 : 0]);
-    if (bare->client)
-        return;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(1);
-}
-
-void bare_begin(struct bare *bare, int argc, char **argv)
-{
-    errno = 0;
-    read_options(bare, argc, argv);
+    int cpu = bare->cpu[!client];
+    bare->client = client;
     bare->token_fd = -1;
-    if (bare->processes)
-        become_two(bare);
-    pin(bare, bare->cpu[!bare->client]);
+    CPU_ZERO(&set);
+    if (cpu >= 0) {
+        CPU_SET(cpu, &set);
+        if (sched_setaffinity(0, sizeof set, &set) < 0)
+            bare_fail(bare, "cannot run on a cpu that --cpus names");
+    }
     alarm(BEGIN_WITHIN_S + (bare->count ? COUNT_WITHIN_S : 2 * (unsigned)(bare->seconds + 1)));
     bare->latency = lab_hist_new();
     if (!bare->latency)
         bare_fail(bare, "no memory");
+}
+
+void bare_fork(struct bare *bare)
+{
+    int pair[2];
+    pid_t parent = getpid(), child;
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0 || (child = fork()) < 0)
+        bare_fail(bare, "cannot start a second process");
+    bool client = child != 0;
+    if (!client) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+            _exit(1);
+    }
+    close(pair[client]);
+    bare_join(bare, client);
+    bare->token_fd = pair[!client];
+    bare->child = child;
 }
 
 void bare_meet(struct bare *bare, void *from_server, size_t size)
@@ -188,7 +184,7 @@ int bare_end(struct bare *bare)
     if (bare->client)
         print(bare);
     lab_hist_free(bare->latency);
-    if (!bare->processes)
+    if (bare->token_fd < 0)
         return 0;
     close(bare->token_fd);
     if (!bare->client)

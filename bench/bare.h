@@ -10,8 +10,10 @@
  *     static void recv_one(void *channel, void *bytes, size_t size) { ... }
  *     int main(int argc, char **argv)
  *     {
- *         struct bare bare = {.name = "bare-pipe", .processes = true};
- *         bare_begin(&bare, argc, argv);      reads the options, forks, pins: returns in both processes
+ *         struct bare bare = {.name = "bare-pipe"};
+ *         bare_options(&bare, argc, argv);
+ *         ... make what is inherited ...
+ *         bare_fork(&bare);                   returns in both processes, each pinned
  *         ... connect ...
  *         bare_run(&bare, send_one, recv_one, channel);
  *         return bare_end(&bare);             the client prints, the server ends
@@ -43,30 +45,37 @@ typedef void bare_recv(void *channel, void *bytes, size_t size);
 struct bare {
     const char *name;        /* of the bench */
     const char *const *over; /* the values of --over, NULL-terminated, the default first; NULL: it has none */
-    bool processes;          /* bare_begin() forks; without it, the caller says who is the client */
     bool pingpong_only;
 
-    /* by bare_begin() */
+    /* by bare_options() */
     const char *kind; /* of `over`, NULL: none */
-    bool client, stream;
+    bool stream;
     size_t size;
     uint32_t window;
     uint64_t count; /* messages after the warm-up; 0: as many as fit in `seconds` */
     double seconds;
     int cpu[2];
-    pid_t child;
-    int token_fd; /* a stream socket between the two processes */
+
+    /* by bare_fork() or bare_join() */
+    bool client;
+    pid_t child;  /* 0: none, or the child itself */
+    int token_fd; /* a stream socket between the two processes; -1: none */
 
     /* by bare_run(), in the client */
     struct lab_hist *latency;
     uint64_t messages, elapsed_ns;
 };
 
-/* Reads the options and, with `processes`, forks; pins. Ends the program on a wrong option. Without `processes` set `client`
- * before. */
-void bare_begin(struct bare *bare, int argc, char **argv);
+/* Ends the program on a wrong option. */
+void bare_options(struct bare *bare, int argc, char **argv);
 
-/* Both processes have come this far; `size` bytes travel from the server to the client on the way. */
+/* Makes the second process: the caller is the client, its child the server. Each is pinned. */
+void bare_fork(struct bare *bare);
+
+/* Instead of bare_fork(), where somebody else has started the two processes. Pins. */
+void bare_join(struct bare *bare, bool client);
+
+/* After bare_fork(): both processes have come this far; `size` bytes travel from the server to the client on the way. */
 void bare_meet(struct bare *bare, void *from_server, size_t size);
 
 /* Prints the client's result and returns the exit code of the program, once the server has ended; the server ends here. */

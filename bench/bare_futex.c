@@ -46,11 +46,12 @@ static void recv_one(void *channel, void *bytes, size_t size)
 
 int main(int argc, char **argv)
 {
-    struct bare bare = {.name = "bare-futex", .processes = true, .pingpong_only = true};
+    struct bare bare = {.name = "bare-futex", .pingpong_only = true};
+    bare_options(&bare, argc, argv);
     struct words *words = mmap(NULL, sizeof *words, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (words == MAP_FAILED)
         bare_fail(&bare, "cannot share a page");
-    bare_begin(&bare, argc, argv);
+    bare_fork(&bare);
     struct side side = {&bare, bare.client ? &words->forth : &words->back, bare.client ? &words->back : &words->forth, 0};
     bare_run(&bare, send_one, recv_one, &side);
     return bare_end(&bare);

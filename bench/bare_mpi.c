@@ -3,8 +3,8 @@
  *     mpiexec -n 2 bench-bare-mpi --size 64 */
 #include "bench/bare.h"
 
-#include <errno.h>
 #include <mpi.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static void send_one(void *channel, const void *bytes, size_t size)
@@ -21,16 +21,19 @@ int main(int argc, char **argv)
 {
     struct bare bare = {.name = "bare-mpi"};
     const char *number = getenv("PMI_RANK");
-    bare.client = !number || atoi(number) == 0;
-    bare_begin(&bare, argc, argv);
-    int rank, ranks;
+    bare_options(&bare, argc, argv);
+    if (!number) {
+        fprintf(stderr, "%s: start two ranks: mpiexec -n 2 %s ...\n", bare.name, argv[0]);
+        return 2;
+    }
+    bare_join(&bare, atoi(number) == 0); /* the library's memory is then first touched on the right cpu */
+    int ranks, other = bare.client;
     MPI_Init(&argc, &argv);
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-    errno = 0;
-    if (ranks != 2 || (rank == 0) != bare.client)
-        bare_fail(&bare, "start two ranks: mpiexec -n 2 bench-bare-mpi ...");
-    int other = !rank;
+    if (ranks != 2) {
+        fprintf(stderr, "%s: %d ranks were started, two are needed\n", bare.name, ranks);
+        MPI_Abort(MPI_COMM_WORLD, 2);
+    }
     bare_run(&bare, send_one, recv_one, &other);
     MPI_Finalize();
     return bare_end(&bare);

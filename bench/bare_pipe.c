@@ -1,8 +1,6 @@
 /* Two pipes: write(2) here, read(2) there, messages of one size and so without a header. */
 #include "bench/bare.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 struct pipes {
@@ -38,11 +36,12 @@ static void recv_one(void *channel, void *bytes, size_t size)
 
 int main(int argc, char **argv)
 {
-    struct bare bare = {.name = "bare-pipe", .processes = true};
+    struct bare bare = {.name = "bare-pipe"};
     int forth[2], back[2];
+    bare_options(&bare, argc, argv);
     if (pipe(forth) < 0 || pipe(back) < 0)
         bare_fail(&bare, "cannot make a pipe");
-    bare_begin(&bare, argc, argv);
+    bare_fork(&bare);
     struct pipes pipes = {&bare, bare.client ? back[0] : forth[0], bare.client ? forth[1] : back[1]};
     close(bare.client ? back[1] : forth[1]);
     close(bare.client ? forth[0] : back[0]);

@@ -3,7 +3,6 @@
  * measured worker. */
 #include "bench/bare.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -31,9 +30,10 @@ static void recv_one(void *channel, void *bytes, size_t size)
 int main(int argc, char **argv)
 {
     static const char *const over[] = {"ipc", "tcp", NULL};
-    struct bare bare = {.name = "bare-zmq", .over = over, .processes = true};
+    struct bare bare = {.name = "bare-zmq", .over = over};
     char endpoint[128] = "tcp://127.0.0.1:*";
-    bare_begin(&bare, argc, argv);
+    bare_options(&bare, argc, argv);
+    bare_fork(&bare);
     void *context = zmq_ctx_new(), *socket = context ? zmq_socket(context, ZMQ_PAIR) : NULL;
     if (!socket)
         bare_fail(&bare, "cannot make a socket");

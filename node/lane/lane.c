@@ -53,7 +53,6 @@ static inline __attribute__((always_inline)) int put_singly(struct lab_lane *lan
 {
     struct lab_end *end = lane->end;
     const struct lab_transport_ops *ops = end->ops;
-    struct lab_stencil stencil = lane->stencil;
     uint32_t next = lane->next, begin = next;
     int err = 0;
     for (; count; count--, next++) {
@@ -61,7 +60,7 @@ static inline __attribute__((always_inline)) int put_singly(struct lab_lane *lan
         err = ops->reserve(end, size, 1, deadline_ns, &span);
         if (err)
             break;
-        fill_one(&stencil, span.at, size, next, count > 1 ? 0 : last_flags);
+        fill_one(&lane->stencil, span.at, size, next, count > 1 ? 0 : last_flags);
         ops->commit(end, 1);
     }
     lane->next = next;

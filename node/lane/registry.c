@@ -46,7 +46,7 @@ struct entry {
 #define LAB_CORE(symbol_, name_, caps_, waits_, message_max_, summary_) \
     {.card = {name_, #symbol_, NULL, caps_, waits_, message_max_, summary_}, .core = &lab_ops_##symbol_},
 #define LAB_MODULE(symbol_, name_, module_, package_, caps_, waits_, message_max_, summary_) \
-    {.card = {name_, #symbol_, module_, caps_, waits_, message_max_, summary_}, .package = package_},
+    {.card = {name_, #symbol_, module_, caps_, waits_, message_max_, summary_}, .package = (package_)},
 static const struct entry table[] = {
 #include "node/transports.def"
 };

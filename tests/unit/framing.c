@@ -76,7 +76,7 @@ static void a_pipe_read_in_pieces_of_any_size_gives_whole_messages(void **state)
     static const size_t steps[] = {1, 2, 3, 5, 7, 67, 68, 4095, 4096, 4100, 60000};
     for (size_t s = 0; s < sizeof steps / sizeof *steps; s++) {
         struct half half = half_open("pipe", LAB_RX, 9000);
-        unsigned char *to = malloc(9000);
+        unsigned char *to = calloc(1, 9000);
         size_t received = 0;
         for (size_t at = 0; at < size; at += steps[s]) {
             size_t count = size - at < steps[s] ? size - at : steps[s];
@@ -100,11 +100,11 @@ static void what_a_pipe_message_has_too_much_is_skipped_in_pieces_of_any_size(vo
     (void)state;
     for (size_t step = 1; step < 400; step += 13) {
         struct half half = half_open("pipe", LAB_RX, 300);
-        unsigned char stream[3 * 304], to[64];
+        unsigned char stream[3 * 304], to[64] = {0};
         size_t size = frame(stream, 300, 1);
         size += frame(stream + size, 65, 2);
         size += frame(stream + size, 64, 3);
-        int outcomes[3], seen = 0;
+        int outcomes[3] = {0}, seen = 0;
         for (size_t at = 0; at < size; at += step) {
             size_t count = size - at < step ? size - at : step;
             assert_int_equal(write(half.bare, stream + at, count), count);
@@ -138,7 +138,7 @@ static void a_pipe_that_ends_inside_a_message_is_a_peer_that_is_gone(void **stat
 {
     (void)state;
     struct half half = half_open("pipe", LAB_RX, 100);
-    unsigned char stream[2 * 104], to[100];
+    unsigned char stream[2 * 104], to[100] = {0};
     size_t size = frame(stream, 100, 1);
     size += frame(stream + size, 100, 2);
     assert_int_equal(write(half.bare, stream, size - 1), size - 1);
@@ -238,7 +238,7 @@ static void a_long_message_arrives_part_by_part_and_nothing_is_lost_between(void
     (void)state;
     enum { LENGTH = 200000 };
     struct half half = half_open("unix-seqpacket", LAB_RX, LENGTH);
-    unsigned char *framed = malloc(HEAD + LENGTH), *to = malloc(LENGTH);
+    unsigned char *framed = malloc(HEAD + LENGTH), *to = calloc(1, LENGTH);
     frame(framed, LENGTH, 5);
     static const size_t parts[] = {1, 65000, 30000, 7, 60000, 44992};
     for (int round = 0; round < 3; round++) {

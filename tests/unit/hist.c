@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { VALUES = 200000 };
+enum { VALUES = 200000, FEWER = VALUES / 10 };
 static uint64_t values[VALUES];
 
 static uint64_t random_state = 88172645463325252u;
@@ -43,16 +43,16 @@ static void quantiles_are_those_of_the_sorted_values_within_a_thousandth(void **
     (void)state;
     static const double quantiles[] = {0, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1};
     for (unsigned bits = 1; bits <= LAB_HIST_TOP_BITS; bits++) {
-        struct lab_hist *hist = filled(bits, VALUES / 10);
-        qsort(values, VALUES / 10, sizeof *values, ascending);
+        struct lab_hist *hist = filled(bits, FEWER);
+        qsort(values, FEWER, sizeof *values, ascending);
         for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles; i++) {
-            size_t rank = (size_t)ceil(quantiles[i] * (VALUES / 10));
+            size_t rank = (size_t)ceil(quantiles[i] * FEWER);
             double exact = (double)values[rank ? rank - 1 : 0], got = (double)lab_hist_quantile(hist, quantiles[i]);
             if (fabs(got - exact) > exact / 1000)
                 fail_msg("%u bits, quantile %g: %.0f, sorted %.0f", bits, quantiles[i], got, exact);
         }
         assert_int_equal(hist->least, values[0]);
-        assert_int_equal(hist->most, values[VALUES / 10 - 1]);
+        assert_int_equal(hist->most, values[FEWER - 1]);
         lab_hist_free(hist);
     }
 }

@@ -213,20 +213,24 @@ static void a_run_ends_when_all_cells_are_precise(void **state)
     lab_schedule_free(world.schedule);
 }
 
-static void a_cell_that_failed_is_not_launched_again(void **state)
+/* One failure may be the machine's; a second one is the cell's. */
+static void a_cell_that_failed_twice_is_not_launched_again(void **state)
 {
     (void)state;
     struct world world;
     begin(&world, 5, 10, 20 * LAB_NS_PER_S, 3);
+    const size_t broken = 2, shaken = 4;
+    uint32_t launches[5] = {0};
     struct lab_turn turn;
-    assert_true(lab_schedule_next(world.schedule, world.now_ns, &turn));
-    size_t broken = turn.cell;
-    lab_schedule_done(world.schedule, broken, LAB_NS_PER_MS, true);
-    run_to_the_end(&world);
-    assert_int_equal(world.launches[broken], 0);
+    while (lab_schedule_next(world.schedule, world.now_ns, &turn)) {
+        bool failed = turn.cell == broken || (turn.cell == shaken && launches[shaken] == 0);
+        launches[turn.cell]++;
+        world.now_ns += turn.measure_ns + LAB_NS_PER_MS;
+        lab_schedule_done(world.schedule, turn.cell, LAB_NS_PER_MS, failed);
+    }
+    for (size_t i = 0; i < 5; i++)
+        assert_true(i == broken ? launches[i] == 2 : launches[i] >= 10);
     assert_int_equal(world.asked[broken], 0);
-    for (size_t i = 0; i < world.cells; i++)
-        assert_true(i == broken || world.launches[i] >= 10);
     lab_schedule_free(world.schedule);
 }
 
@@ -236,7 +240,7 @@ static void a_run_whose_cells_all_failed_ends(void **state)
     struct world world;
     begin(&world, 3, 10, 20 * LAB_NS_PER_S, 3);
     struct lab_turn turn;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 6; i++) {
         assert_true(lab_schedule_next(world.schedule, world.now_ns, &turn));
         lab_schedule_done(world.schedule, turn.cell, LAB_NS_PER_MS, true);
     }
@@ -274,7 +278,7 @@ int main(void)
         cmocka_unit_test(a_launch_measures_within_bounds_and_in_ten_windows),
         cmocka_unit_test(cells_that_are_precise_stop_at_the_launches_asked_for_and_the_others_go_on),
         cmocka_unit_test(a_run_ends_when_all_cells_are_precise),
-        cmocka_unit_test(a_cell_that_failed_is_not_launched_again),
+        cmocka_unit_test(a_cell_that_failed_twice_is_not_launched_again),
         cmocka_unit_test(a_run_whose_cells_all_failed_ends),
         cmocka_unit_test(the_fraction_grows_from_nothing_to_all),
     };

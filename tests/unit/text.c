@@ -34,7 +34,7 @@ static void refuses(int (*parse)(const char *, uint64_t *), const char *const *t
     }
 }
 
-#define COUNT(array) (sizeof array / sizeof *array)
+#define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static void sizes_are_read_in_powers_of_1024(void **state)
 {

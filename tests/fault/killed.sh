@@ -1,0 +1,161 @@
+#!/bin/sh
+# A process that is killed, whichever and whenever: the run ends at once and says who it was and by which signal, the exit code
+# tells whether something had been measured, that is in the store, and nothing is left of any process, file or shared memory.
+: "${IPCLAB:?is the program to test}"
+LC_ALL=C
+export LC_ALL
+# /dev/shm of our own, so that what is left in it is ours; where that is not allowed it is not looked at.
+if [ -z "$LAB_OWN_SHM" ] && unshare -m mount -t tmpfs tmpfs /dev/shm 2>/dev/null; then
+    LAB_OWN_SHM=yes exec unshare -m sh -c 'mount -t tmpfs tmpfs /dev/shm && exec sh "$0"' "$0"
+fi
+[ -r /proc/self/task/$$/children ] || { echo "skipped: this kernel does not list the children of a process"; exit 77; }
+room=$(mktemp -d) || exit 1
+trap 'rm -rf "$room"' EXIT
+cd "$room" || exit 1
+failed=0
+checked=0
+
+# The children of a process that have not ended, in the order in which they were started.
+children()
+{
+    for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do
+        case $(sed 's/.*) //' "/proc/$child/stat" 2>/dev/null) in
+        '' | Z* | X*) ;;
+        *) echo "$child" ;;
+        esac
+    done
+}
+
+complain()
+{
+    echo "$what: $*"
+    [ -s err ] && sed 's/^/    /' err | tail -n 5
+    failed=$((failed + 1))
+}
+
+# Waits until the command succeeds: for what comes in its own time, bounded for what never does.
+await()
+{
+    tries=0
+    until "$@"; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 1000 ] || { complain "waited in vain for: $*"; return 1; }
+        sleep 0.01
+    done
+}
+
+nth() { [ $# -gt "$1" ] && shift "$1" && echo "$1"; }
+node() { launched=$(children "$launcher"); [ -n "$(nth "$1" $launched)" ]; }
+worker() { node 1 && started=$(children "$(nth 1 $launched)") && [ -n "$(nth "$1" $started)" ]; }
+# shellcheck disable=SC2317
+said() { grep -q "$1" err; }
+first_launch_is_done() { said 'first launch is done'; }
+
+marked() { grep -ls "IPCLAB_CREW=$launcher\." /proc/[0-9]*/environ 2>/dev/null; }
+nobody_is_left() { [ -z "$(marked)" ]; }
+
+begin()
+{
+    what=$1
+    shift
+    checked=$((checked + 1))
+    rm -f db* out
+    : >err
+    timeout 60 "$IPCLAB" run -v --db db "$@" >out 2>err &
+    waiting=$!
+    await find_launcher
+}
+find_launcher() { launcher=$(children "$waiting"); [ -n "$launcher" ]; }
+
+# ends SENTENCE: the run ended by itself, with that sentence, and the right exit code.
+ends()
+{
+    wait "$waiting"
+    code=$?
+    grep -Eq "$1" err || complain "'$1' was not said"
+    kept=$("$IPCLAB" show --db db --format json 2>show.err | jq '[.cells[] | select(.verdict != "failed") | .launches] | add // 0') ||
+        complain "the store cannot be shown: $(cat show.err)"
+    if [ "${kept:-0}" -gt 0 ]; then wanted=5; else wanted=1; fi
+    [ "$code" -eq "$wanted" ] || complain "exit code $code, not $wanted, with ${kept:-no} launches kept"
+    nothing_left
+}
+
+nothing_left()
+{
+    await nobody_is_left || complain "still there: $(marked)"
+    if [ -n "$LAB_OWN_SHM" ] && [ -n "$(ls -A /dev/shm)" ]; then
+        complain "left in /dev/shm: $(ls -A /dev/shm)"
+        rm -rf /dev/shm/*
+    fi
+}
+
+cat >pair.yaml <<'E'
+transport: [shm-ring, pipe, unix-seqpacket, zmq-ipc, mpi]
+workers: 2
+budget: 10s
+E
+cat >nodes.yaml <<'E'
+transport: shm-ring
+wait: futex
+link: zmq-tcp
+nodes: 2
+workers: 1
+budget: 10s
+E
+cat >talk.yaml <<'E'
+transport: [zmq-tcp, mpi]
+nodes: 2
+workers: 0
+budget: 10s
+E
+
+# ---- a worker, of each side, in many launches: what it was doing is left to chance ----
+for side in 1 2; do
+    for transport in shm-ring pipe unix-seqpacket zmq-ipc mpi; do
+        for moment in any_time first_launch_is_done; do
+            begin "worker $side of $transport, $moment" --transport "$transport" pair.yaml
+            [ "$moment" = any_time ] || await "$moment" || continue
+            await worker "$side" || continue
+            kill -KILL "$(nth "$side" $started)" 2>/dev/null || { kill -TERM "$launcher"; wait "$waiting"; continue; }
+            ends 'worker [01] \(process [0-9]+\) ended by signal 9 \(SIGKILL\)'
+        done
+    done
+done
+
+# ---- a node: before it has said HELLO, after, and later ----
+for moment in 'nodes are started' 'HELLO' 'first launch is done'; do
+    for which in 1 2; do
+        begin "node $which of 2 once '$moment'" nodes.yaml
+        await said "$moment" && await node "$which" || continue
+        kill -KILL "$(nth "$which" $launched)"
+        ends "node $((which - 1)) on this host ended by signal 9 \(SIGKILL\)"
+    done
+done
+for which in 1 2; do
+    begin "node $which of 2 that talk to each other" talk.yaml
+    await first_launch_is_done && await node "$which" || continue
+    kill -KILL "$(nth "$which" $launched)"
+    ends "node $((which - 1)) on this host ended by signal 9 \(SIGKILL\)"
+done
+
+# ---- a node that does not die but stops ----
+begin "a stopped node" pair.yaml
+if await first_launch_is_done && await node 1; then
+    kill -STOP "$(nth 1 $launched)"
+    ends 'node 0 on this host has been silent'
+fi
+
+# ---- the launcher: what it had measured is in the store ----
+for file in pair.yaml nodes.yaml talk.yaml; do
+    begin "the launcher of $file" "$file"
+    await first_launch_is_done || continue
+    await node 1
+    kill -KILL "$launcher"
+    wait "$waiting"
+    nothing_left
+    "$IPCLAB" show --db db >show.out 2>&1 || complain "the store cannot be shown: $(cat show.out)"
+    grep -q unfinished show.out || complain "the run is not shown as unfinished"
+done
+
+echo "$checked processes killed, $failed failures${LAB_OWN_SHM:+, /dev/shm watched}"
+[ "$failed" -eq 0 ]
