@@ -135,8 +135,8 @@ static bool crosses_nodes(const struct lab_plan_cell *cell)
     return cell->nodes > 1;
 }
 
-/* What the launch came to, as a row of the result. `err` is that of the conversation, `failure` its sentence. */
-static int note_launch(struct drive *drive, size_t planned, const struct lab_turn *turn, int err, const char *failure, uint64_t began_ns)
+/* What the launch came to, as a row of the result. `err` is that of the conversation, its sentence is in the record. */
+static int note_launch(struct drive *drive, size_t planned, const struct lab_turn *turn, int err, uint64_t began_ns)
 {
     struct lab_run *run = drive->spec->run;
     struct lab_cell *cell = &run->cells[planned];
@@ -144,19 +144,17 @@ static int note_launch(struct drive *drive, size_t planned, const struct lab_tur
     if (!launch)
         return lab_fail(ENOMEM, "no memory for a launch");
     launch->round = turn->round;
-    if (err) {
-        launch->verdict = LAB_FAILED;
-        launch->reason = lab_run_string(run, failure);
-    } else {
+    if (!err) {
         struct lab_collect collect = {
             .done = lab_conversation_done(drive->talk), .nodes = drive->spec->plan->cells[planned].nodes,
             .same_clock = !lab_conversation_remote(drive->talk), .began_ns = began_ns, .ended_ns = lab_now_ns(),
         };
-        int collected = lab_collect_launch(&collect, run, launch);
-        if (collected) {
-            launch->verdict = LAB_FAILED;
-            launch->reason = lab_run_string(run, lab_error_last()->text);
-        }
+        err = lab_collect_launch(&collect, run, launch);
+    }
+    if (err) {
+        launch->verdict = LAB_FAILED;
+        launch->reason = lab_run_string(run, lab_error_last()->text);
+        launch->overhead_ns = lab_now_ns() - began_ns;
     }
     return lab_store_launch(drive->spec->store, run, cell, launch);
 }
@@ -176,19 +174,19 @@ static int launch(struct drive *drive, const struct lab_turn *turn)
     if (!err)
         err = lab_conversation_launch(drive->talk, &order.assign, crosses_nodes(cell), cell->transport->caps & LAB_CAP_WORLD);
     order_fini(&order);
-    char failure[LAB_ERROR_TEXT];
-    snprintf(failure, sizeof failure, "%s", err ? lab_error_last()->text : "");
-    int stored = err == -EINTR ? 0 : note_launch(drive, planned, turn, err, failure, began_ns);
+    /* A launch that fails by itself is a row of its cell; what ends the conversation ends the run, and says nothing of the cell. */
+    if (err && lab_conversation_over(drive->talk))
+        return err;
+    err = note_launch(drive, planned, turn, err, began_ns);
+    if (err)
+        return err;
     const struct lab_cell *result = &drive->spec->run->cells[planned];
-    if (err != -EINTR)
-        lab_schedule_done(drive->schedule, turn->cell, result->launches[result->launch_count - 1].overhead_ns, err != 0);
-    if (drive->launched++ == 0 && !err)
+    const struct lab_launch *launched = &result->launches[result->launch_count - 1];
+    lab_schedule_done(drive->schedule, turn->cell, launched->overhead_ns, launched->verdict == LAB_FAILED);
+    if (drive->launched++ == 0 && launched->verdict != LAB_FAILED)
         lab_conversation_tell(drive->talk, "the first launch is done; its first message was answered %.1f ms after its ASSIGN",
-                              (double)result->launches[0].setup_ns / 1e6);
-    if (stored)
-        return stored;
-    /* A failed launch costs its cell; what ended the conversation ends the run. */
-    return lab_conversation_over(drive->talk) ? lab_refuse(err ? -err : EIO, "%s", failure) : 0;
+                              (double)launched->setup_ns / 1e6);
+    return 0;
 }
 
 /* ---- the run ---- */

@@ -12,12 +12,15 @@
 #include "report/store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { CHECK_HOSTS_S = 10 };
 
@@ -108,6 +111,22 @@ static int check_hosts(struct running *r)
     return err;
 }
 
+/* A place that cannot be written to is refused before anything is measured. A device or a pipe is opened only when there is
+ * something for it: its reader may not be there yet. */
+static int check_output(const struct lab_arguments *arguments)
+{
+    struct stat facts;
+    struct lab_output output;
+    if (!arguments->output)
+        return fcntl(STDOUT_FILENO, F_GETFD) < 0 ? lab_fail(errno, "standard output is closed, and there is no -o FILE") : 0;
+    if (stat(arguments->output, &facts) == 0 && !S_ISREG(facts.st_mode) && !S_ISDIR(facts.st_mode))
+        return 0;
+    int err = lab_output_open(arguments, &output);
+    if (!err)
+        lab_output_close(&output, -ECANCELED); /* nothing was written, and nothing stays */
+    return err;
+}
+
 static int prepare(struct running *r)
 {
     uint32_t rank = 0;
@@ -116,7 +135,9 @@ static int prepare(struct running *r)
         return err;
     if (r->world && rank > 0)
         return lab_crew_join();
-    err = lab_arguments_machine(r->arguments, &r->machine);
+    err = check_output(r->arguments);
+    if (!err)
+        err = lab_arguments_machine(r->arguments, &r->machine);
     if (!err)
         err = read_experiment(r);
     if (!err)
@@ -154,10 +175,11 @@ static void warn_of_notes(struct running *r)
 
 static bool has_figures(const struct lab_run *run)
 {
-    for (uint32_t c = 0; c < run->cell_count; c++)
-        for (uint32_t l = 0; l < run->cells[c].launch_count; l++)
-            if (run->cells[c].launches[l].verdict != LAB_FAILED)
-                return true;
+    for (uint32_t c = 0; c < run->cell_count; c++) {
+        enum lab_verdict verdict = run->cells[c].verdict;
+        if (verdict == LAB_OK || verdict == LAB_NOISY || verdict == LAB_TRANSIENT)
+            return true;
+    }
     return false;
 }
 

@@ -39,6 +39,7 @@ int lab_lane_init(struct lab_lane *lane, struct lab_end *end, uint32_t size, uin
 
 void lab_lane_fini(struct lab_lane *lane)
 {
+    lab_lane_settle(lane);
     lab_end_close(lane->end);
     lab_stencil_fini(&lane->stencil);
     free(lane->buffer);
@@ -202,6 +203,7 @@ static inline __attribute__((always_inline)) int take_singly(struct lab_lane *la
     const struct lab_transport_ops *ops = end->ops;
     uint32_t next = lane->next, count = 0, flags = 0;
     int err = 0;
+    lab_lane_settle(lane);
     while (count < want && !flags) {
         struct lab_span span;
         uint64_t word0;
@@ -217,8 +219,11 @@ static inline __attribute__((always_inline)) int take_singly(struct lab_lane *la
             read_one_by_one(lane, &span, &flags);
             next = lane->next;
         }
-        ops->release(end, 1);
         count++;
+        if (want == 1)
+            lane->unreleased = true;
+        else
+            ops->release(end, 1);
     }
     lane->next = next;
     *ret_count = count;
@@ -318,7 +323,10 @@ int lab_lane_take(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, ui
 void lab_lane_settle_now(struct lab_lane *lane)
 {
     struct lab_label label;
-    if (!lab_message_read(lane->unsettled, lane->stencil.size, true, &label)) {
+    if (lane->unreleased)
+        lane->end->ops->release(lane->end, 1);
+    lane->unreleased = false;
+    if (lane->unsettled && !lab_message_read(lane->unsettled, lane->stencil.size, true, &label)) {
         lane->account.corrupt++;
         lane->account.received--;
     }

@@ -30,7 +30,8 @@ struct lab_lane {
     uint32_t next;               /* sequence of the next message sent or expected */
     struct lab_account account;
     unsigned char *buffer;       /* copying transports: the message sent, or the one received last */
-    const unsigned char *unsettled; /* a received message whose verification is still due; NULL: none */
+    const unsigned char *unsettled; /* a copied message whose verification is still due; NULL: none */
+    bool unreleased;             /* a lent message, verified, is still to be given back */
     struct { uint32_t from, count; } gap[LAB_GAPS_MAX]; /* sequences that were skipped, newest last */
     uint32_t gaps;
 };
@@ -50,14 +51,15 @@ static inline uint32_t lab_lane_wire_bytes(uint32_t size, bool envelope)
 int lab_lane_put(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns);
 
 /* Receives up to `want` messages, at least one, stopping after one that carries flags; fewer when that is what an operation of
- * the transport gave. A lent message is verified here; of a copied one only the label is read, the rest is verified by
- * lab_lane_settle, which the caller may postpone until after its answer has left. */
+ * the transport gave. A lent message is verified here and, when one was asked for, given back by lab_lane_settle; of a copied one
+ * only the label is read, and lab_lane_settle verifies the rest. The caller may postpone that until after its answer has left;
+ * the next take does it at the latest. */
 int lab_lane_take(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count, uint32_t *ret_flags);
 
 void lab_lane_settle_now(struct lab_lane *lane);
 static inline void lab_lane_settle(struct lab_lane *lane)
 {
-    if (lane->unsettled)
+    if (lane->unsettled || lane->unreleased)
         lab_lane_settle_now(lane);
 }
 

@@ -75,7 +75,7 @@ ends()
     grep -Eq "$1" err || complain "'$1' was not said"
     kept=$("$IPCLAB" show --db db --format json 2>show.err | jq '[.cells[] | select(.verdict != "failed") | .launches] | add // 0') ||
         complain "the store cannot be shown: $(cat show.err)"
-    if [ "${kept:-0}" -gt 0 ]; then wanted=5; else wanted=1; fi
+    if [ "${kept:-0}" -gt 0 ]; then wanted=5; elif said HELLO; then wanted=1; else wanted=4; fi
     [ "$code" -eq "$wanted" ] || complain "exit code $code, not $wanted, with ${kept:-no} launches kept"
     nothing_left
 }
