@@ -5,7 +5,7 @@
  *     struct lab_ring_config config = {.message_max = 64, .window = 1024, .batch = 1, .wait = LAB_WAIT_SPIN};
  *     struct lab_ring_shape shape;
  *     err = lab_ring_shape(&config, &shape);                        // shape.size: bytes it needs, 128-byte aligned
- *     lab_ring_init(memory, &shape);                                // once
+ *     lab_ring_init(memory, &config, &shape);                       // once
  *     err = lab_ring_produce(&producer, memory, size, &config);     // in one process
  *     err = lab_ring_consume(&consumer, memory, size, &config);     // in another
  *
@@ -14,25 +14,33 @@
  *     err = lab_ring_borrow(&consumer, 1, deadline_ns, &span);      // reads span.at[0..63], then
  *     lab_ring_release(&consumer, 1);
  *
- * Layout. A message lies in a *place*; a *mark* says that it is there. Places and marks are numbered by position modulo the
- * number of slots, a power of two. A mark is one 64-bit word, the only thing that is published:
+ * Layout. A message lies in a *place*; places are numbered by position modulo the number of slots, a power of two. How a message
+ * is published depends on what the ring is for, which its window and batch say:
  *
- *      63      48 47         32 31            0
- *     | lap tag  | count - 1   | length        |     of `count` messages of one length, from this position on
+ *     marked     | m | message ... | m | message ... |          window <= LAB_RING_MARKED_WINDOW and one by one: for latency
+ *     counted    | l l l l l l l l ... | message | message | ...    else: for throughput
  *
- * The tag is the number of the lap with bit 15 set, so a mark of an earlier lap, and a zero, are not taken for one of this
- * lap. In each lap every position's mark is either written or, inside a batch, cleared, so one lap of memory is all it needs.
- * No index of the producer is shared: what the consumer polls is the mark of the message that it waits for.
+ * In a *marked* ring each place has a mark, one 64-bit word in the 8 bytes before the message: its position plus one (32 bits) and
+ * its length. That word is what the consumer polls. A message of up to 56 bytes shares one line with it, so handing it over costs
+ * what handing over one line costs; a longer one begins at a line of its own, right behind the line that the mark ends. A mark of
+ * an earlier lap, and a zero, have another position.
  *
- *     beside     | m | message ... | m | message ... |        the mark in the 8 bytes before its message
- *     apart      | m m m m m m m m ... | message | message | ...
+ * In a *counted* ring the producer publishes how many messages it has committed, one word for all of them, and the consumer looks
+ * at that word only when it has taken everything that it knew of: the more it lags, the less the two meet. The lengths lie in an
+ * array of their own that is written only where a length differs from the one a lap ago, so that a stream of equal messages moves
+ * nothing but the messages.
  *
- * Which of the two, and why (measured, bench/ring.c):  @LAYOUT@
+ * How many slots there are matters as much. A marked ring has just its window: the lines of a ping-pong are then always the same
+ * few, and what prefetchers fetch besides does not get in the way (48 bytes: 45 ns with 2 slots, 57 with 16, 80 with 128, where a
+ * line is handed over in 45). A counted ring is larger than the cores' own caches (SPREAD_BYTES): what is written next has been
+ * evicted to the cache that both share since it was last read, and is fetched from there, many lines at a time; in a small ring each
+ * line has to be taken from the other core, one after the other. 64 bytes one by one, in batches of 32, and 1 KiB: 20, 122 and 6
+ * million messages/s in 128 KiB, 125, 315 and 22 in 4 MiB (bench/ring.c, Zen 4, 1 MiB of L2 each, a line handed over in 46 ns).
  *
  * The consumer's position is published late, once in `lazy` messages, and the producer looks at it only when it knows of no
  * more room; there are at least window + lazy - 1 slots, so `window` messages always fit, as promised.
  *
- * Nothing read from the other side is trusted: a mark's length and count and the consumer's position are loaded once and
+ * Nothing read from the other side is trusted: lengths, the producer's count and the consumer's position are loaded once and
  * checked against what this side computed from its own config; what cannot be is -EBADMSG, and memory outside the places is
  * never lent.
  */
@@ -49,7 +57,7 @@
 
 #define LAB_RING_LIKELY(x) __builtin_expect(!!(x), 1)
 
-enum { LAB_RING_LINE = 128, LAB_RING_WINDOW_MAX = 1 << 16 };
+enum { LAB_RING_LINE = 128, LAB_RING_WINDOW_MAX = 1 << 16, LAB_RING_MARKED_WINDOW = 64 };
 enum lab_ring_side { LAB_RING_PRODUCER, LAB_RING_CONSUMER };
 
 struct lab_ring_config {
@@ -61,11 +69,11 @@ struct lab_ring_config {
 
 /* What follows from a config. Both sides compute it; it is never read from shared memory. */
 struct lab_ring_shape {
+    bool marked;                  /* else counted */
     uint32_t message_max, slots, batch, lazy;
-    uint32_t stride, mark_stride; /* bytes from one place, one mark, to the next */
-    size_t places_at, marks_at;   /* bytes from the beginning of the memory */
+    uint32_t stride;              /* bytes from one place to the next */
+    size_t places_at, lengths_at; /* bytes from the beginning of the memory; a marked ring has no lengths */
     size_t size;                  /* bytes in all */
-    uint32_t ahead;               /* the consumer looks so many messages ahead before it looks again at the next */
 };
 
 /* The words at the beginning of the memory. */
@@ -75,36 +83,46 @@ struct lab_ring_shared {
     uint32_t message_max, slots, batch, wait;
     _Atomic uint32_t taken[2]; /* by lab_ring_side: someone attached */
     _Atomic uint32_t gone[2];  /* by lab_ring_side: closed or dead */
+    /* The producer's; counted rings only. */
+    _Alignas(LAB_RING_LINE) _Atomic uint64_t committed; /* messages */
     /* The consumer's. */
     _Alignas(LAB_RING_LINE) _Atomic uint64_t released; /* messages */
     /* Where each side sleeps; written by both. */
     _Alignas(LAB_RING_LINE) struct lab_sleeper producer_sleeps;
     _Alignas(LAB_RING_LINE) struct lab_sleeper consumer_sleeps;
 };
-_Static_assert(offsetof(struct lab_ring_shared, released) == LAB_RING_LINE, "the consumer's line");
-_Static_assert(sizeof(struct lab_ring_shared) == 4 * LAB_RING_LINE, "four lines");
+_Static_assert(offsetof(struct lab_ring_shared, committed) == LAB_RING_LINE, "the producer's line");
+_Static_assert(offsetof(struct lab_ring_shared, released) == 2 * LAB_RING_LINE, "the consumer's line");
+_Static_assert(sizeof(struct lab_ring_shared) == 5 * LAB_RING_LINE, "five lines");
 
-struct lab_ring_producer {
-    unsigned char *places, *marks;
+/* What both sides know of the memory, from their own config. */
+struct lab_ring_view {
+    unsigned char *places;
+    _Atomic uint32_t *lengths;  /* NULL: a marked ring */
     struct lab_ring_shared *shared;
-    uint64_t head;      /* messages committed */
-    uint64_t room_to;   /* positions below this one are known to be free */
-    uint32_t mask, lap_shift, stride, mark_stride, batch, message_max;
-    uint32_t refresh;   /* with no more room than this known, it looks again when there is time: after a commit */
-    uint32_t lent;      /* length that was reserved */
+    uint32_t mask, stride, message_max;
     struct lab_wait_plan plan;
 };
 
+struct lab_ring_producer {
+    struct lab_ring_view view;
+    uint64_t head;      /* messages committed */
+    uint64_t room_to;   /* positions below this one are known to be free */
+    uint32_t batch;
+    uint32_t refresh;   /* with no more room than this known, it looks again when there is time: after a commit */
+    uint32_t lent;      /* length that was reserved */
+};
+
 struct lab_ring_consumer {
-    unsigned char *places, *marks;
-    struct lab_ring_shared *shared;
+    struct lab_ring_view view;
     uint64_t tail;      /* messages released */
-    uint64_t published; /* ... as the producer knows */
-    uint32_t known;     /* messages from `tail` on that are there, all of one length ... */
+    uint64_t there;     /* messages committed, as far as this side knows */
+    uint64_t published; /* messages released, as the producer knows */
+    uint32_t known;     /* messages from `tail` on that have one length ... */
     uint32_t length;    /* ... this one */
-    uint32_t mask, lap_shift, stride, mark_stride, message_max, lazy, ahead;
-    uint32_t waits, skip; /* of `skip` waits, so many have passed */
-    struct lab_wait_plan plan;
+    uint32_t lazy;
+    uint32_t ahead;           /* when it has caught up, the producer may get so far ahead */
+    uint32_t caught_up, skip; /* it caught up so often since that was tried, and is not to try so often */
 };
 
 /* -EMSGSIZE, -EINVAL: the config is out of range; -ENOMEM: the ring would not fit the address space. Recorded. */
@@ -122,21 +140,28 @@ int lab_ring_consume(struct lab_ring_consumer *consumer, void *memory, size_t si
  * times. The consumer first receives everything that was committed. */
 void lab_ring_hangup(void *memory, enum lab_ring_side dead);
 
-/* The ways that are not taken for every message. */
-int lab_ring_await_room(struct lab_ring_producer *producer, uint32_t length, uint64_t deadline_ns);
-int lab_ring_await_message(struct lab_ring_consumer *consumer, uint64_t deadline_ns, uint64_t *ret_mark);
-int lab_ring_bad_mark(const struct lab_ring_consumer *consumer, uint64_t mark);
-void lab_ring_clear_marks(struct lab_ring_producer *producer, uint32_t count);
-void lab_ring_know_more(struct lab_ring_consumer *consumer, uint32_t want);
+/* The ways that are not taken for every message; the functions below end in them, so that a message that has not to wait saves
+ * no register and calls nothing. */
+int lab_ring_reserve_late(struct lab_ring_producer *producer, uint32_t length, uint32_t want, uint64_t deadline_ns,
+                          struct lab_span *ret_span);
+int lab_ring_borrow_late(struct lab_ring_consumer *consumer, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span);
+int lab_ring_borrow_more(struct lab_ring_consumer *consumer, uint32_t want, struct lab_span *ret_span);
+void lab_ring_publish(struct lab_ring_consumer *consumer);
 
-static inline uint64_t lab_ring_tag(uint64_t position, uint32_t lap_shift)
+static inline unsigned char *lab_ring_place(const struct lab_ring_view *view, uint64_t position)
 {
-    return (position >> lap_shift & 0x7fff) | 0x8000;
+    return view->places + (position & view->mask) * view->stride;
 }
 
-static inline _Atomic uint64_t *lab_ring_mark(unsigned char *marks, uint32_t mark_stride, uint64_t slot)
+static inline _Atomic uint64_t *lab_ring_mark(const struct lab_ring_view *view, uint64_t position)
 {
-    return (_Atomic uint64_t *)(void *)(marks + slot * mark_stride);
+    return (_Atomic uint64_t *)(void *)lab_ring_place(view, position) - 1;
+}
+
+/* What the mark of a message says. */
+static inline uint64_t lab_ring_mark_of(uint64_t position, uint32_t length)
+{
+    return (position + 1) << 32 | length;
 }
 
 static inline uint32_t lab_ring_least(uint32_t a, uint32_t b)
@@ -144,87 +169,129 @@ static inline uint32_t lab_ring_least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* From a position on, the places in one piece: a span does not wrap. */
+static inline uint32_t lab_ring_in_one_piece(const struct lab_ring_view *view, uint64_t position)
+{
+    return view->mask + 1 - ((uint32_t)position & view->mask);
+}
+
+static inline void lab_ring_lend(struct lab_ring_producer *p, uint32_t length, uint32_t want, struct lab_span *ret_span)
+{
+    const struct lab_ring_view *view = &p->view;
+    uint64_t head = p->head;
+    uint32_t count = 1;
+    if (want > 1) {
+        count = lab_ring_least(want, lab_ring_least(p->batch, lab_ring_in_one_piece(view, head)));
+        count = lab_ring_least(count, (uint32_t)(p->room_to - head));
+    }
+    p->lent = length;
+    ret_span->at = lab_ring_place(view, head);
+    ret_span->stride = view->stride;
+    ret_span->length = length;
+    ret_span->count = count;
+}
+
 /* Lends 1..want places for messages of `length` bytes. 0; -EAGAIN at the deadline; -EPIPE: the consumer is gone; -EMSGSIZE;
  * -EBADMSG: the consumer's position is impossible. All but -EAGAIN are recorded; nothing is lent on failure. */
 static inline int lab_ring_reserve(struct lab_ring_producer *p, uint32_t length, uint32_t want, uint64_t deadline_ns,
                                    struct lab_span *ret_span)
 {
-    uint64_t head = p->head;
-    bool fine = head != p->room_to && length <= p->message_max &&
-                !atomic_load_explicit(&p->shared->gone[LAB_RING_CONSUMER], memory_order_relaxed);
-    if (!LAB_RING_LIKELY(fine)) {
-        int err = lab_ring_await_room(p, length, deadline_ns);
-        if (err)
-            return err;
-    }
-    uint64_t slot = head & p->mask;
-    uint32_t count = 1;
-    if (want > 1) {
-        count = lab_ring_least(want, lab_ring_least(p->batch, p->mask + 1 - (uint32_t)slot));
-        count = lab_ring_least(count, (uint32_t)(p->room_to - head));
-    }
-    p->lent = length;
-    ret_span->at = p->places + slot * p->stride;
-    ret_span->stride = p->stride;
-    ret_span->length = length;
-    ret_span->count = count;
+    bool fine = p->head != p->room_to && length <= p->view.message_max &&
+                !atomic_load_explicit(&p->view.shared->gone[LAB_RING_CONSUMER], memory_order_relaxed);
+    if (!LAB_RING_LIKELY(fine))
+        return lab_ring_reserve_late(p, length, want, deadline_ns, ret_span);
+    lab_ring_lend(p, length, want, ret_span);
     return 0;
 }
 
 /* Learns how much room there is; a position of the consumer that cannot be, or has gone back, is ignored. */
 static inline void lab_ring_look_for_room(struct lab_ring_producer *p)
 {
-    uint64_t slots = p->mask + UINT64_C(1), released = atomic_load_explicit(&p->shared->released, memory_order_acquire);
+    uint64_t slots = p->view.mask + UINT64_C(1), released = atomic_load_explicit(&p->view.shared->released, memory_order_acquire);
     if (LAB_RING_LIKELY(p->head - released <= slots && released + slots - p->room_to <= slots))
         p->room_to = released + slots;
+}
+
+static inline void lab_ring_publish_counted(struct lab_ring_producer *p, uint32_t count)
+{
+    const struct lab_ring_view *view = &p->view;
+    uint64_t head = p->head;
+    for (uint32_t i = 0; i < count; i++) {
+        _Atomic uint32_t *length = &view->lengths[(head + i) & view->mask];
+        if (!LAB_RING_LIKELY(atomic_load_explicit(length, memory_order_relaxed) == p->lent))
+            atomic_store_explicit(length, p->lent, memory_order_relaxed);
+    }
+    atomic_store_explicit(&view->shared->committed, head + count, memory_order_release);
 }
 
 /* Sends the first `count` of the messages that are lent, and takes the other places back. Does not block. */
 static inline void lab_ring_commit(struct lab_ring_producer *p, uint32_t count)
 {
-    uint64_t head = p->head;
-    if (!LAB_RING_LIKELY(count == 1)) {
-        if (count == 0)
-            return;
-        lab_ring_clear_marks(p, count);
-    }
-    uint64_t mark = lab_ring_tag(head, p->lap_shift) << 48 | (uint64_t)(count - 1) << 32 | p->lent;
-    atomic_store_explicit(lab_ring_mark(p->marks, p->mark_stride, head & p->mask), mark, memory_order_release);
-    p->head = head + count;
+    const struct lab_ring_view *view = &p->view;
+    if (!LAB_RING_LIKELY(count))
+        return;
+    if (view->lengths)
+        lab_ring_publish_counted(p, count);
+    else
+        atomic_store_explicit(lab_ring_mark(view, p->head), lab_ring_mark_of(p->head, p->lent), memory_order_release);
+    p->head += count;
     if (!LAB_RING_LIKELY(p->room_to - p->head > p->refresh))
         lab_ring_look_for_room(p);
-    if (p->plan.sleeps)
-        lab_wait_wake(&p->shared->consumer_sleeps);
+    if (view->plan.sleeps)
+        lab_wait_wake(&view->shared->consumer_sleeps);
+}
+
+/* Whether there is a message at `tail` that was not known; `ret_length` is its length, unchecked. */
+static inline bool lab_ring_look_for_message(struct lab_ring_consumer *c, uint32_t *ret_length)
+{
+    const struct lab_ring_view *view = &c->view;
+    uint64_t tail = c->tail;
+    if (!view->lengths) {
+        uint64_t mark = atomic_load_explicit(lab_ring_mark(view, tail), memory_order_acquire);
+        *ret_length = (uint32_t)mark;
+        c->there = tail + (mark >> 32 == (uint32_t)(tail + 1));
+        return c->there != tail;
+    }
+    if (c->there == tail) {
+        c->there = atomic_load_explicit(&view->shared->committed, memory_order_acquire);
+        if (c->there == tail)
+            return false;
+    }
+    *ret_length = atomic_load_explicit(&view->lengths[tail & view->mask], memory_order_relaxed);
+    return true;
+}
+
+/* Whether that message can be: its length, and that there are so many. */
+static inline bool lab_ring_can_be(const struct lab_ring_consumer *c, uint32_t length)
+{
+    return length <= c->view.message_max && c->there - c->tail <= c->view.mask + UINT64_C(1);
+}
+
+static inline void lab_ring_show(const struct lab_ring_consumer *c, uint32_t want, struct lab_span *ret_span)
+{
+    ret_span->at = lab_ring_place(&c->view, c->tail);
+    ret_span->stride = c->view.stride;
+    ret_span->length = c->length;
+    ret_span->count = lab_ring_least(want, c->known);
 }
 
 /* Lends 1..want messages of one length. 0; -EAGAIN at the deadline; -EPIPE: the producer is gone and everything was received;
  * -EBADMSG: what the producer wrote is impossible. All but -EAGAIN are recorded. */
 static inline int lab_ring_borrow(struct lab_ring_consumer *c, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span)
 {
-    uint64_t tail = c->tail, slot = tail & c->mask;
     if (c->known == 0) {
-        uint64_t mark = atomic_load_explicit(lab_ring_mark(c->marks, c->mark_stride, slot), memory_order_acquire);
-        if (!LAB_RING_LIKELY(mark >> 48 == lab_ring_tag(tail, c->lap_shift))) {
-            int err = lab_ring_await_message(c, deadline_ns, &mark);
-            if (err)
-                return err;
-        }
-        uint32_t length = (uint32_t)mark, known = (uint32_t)(mark >> 32 & 0xffff) + 1;
-        if (!LAB_RING_LIKELY(length <= c->message_max && known <= c->mask + 1 - (uint32_t)slot))
-            return lab_ring_bad_mark(c, mark);
+        uint32_t length = 0;
+        bool there = lab_ring_look_for_message(c, &length) && lab_ring_can_be(c, length);
+        if (!LAB_RING_LIKELY(there))
+            return lab_ring_borrow_late(c, want, deadline_ns, ret_span);
         c->length = length;
-        c->known = known;
+        c->known = 1;
     }
     if (c->known < want)
-        lab_ring_know_more(c, want);
-    ret_span->at = c->places + slot * c->stride;
-    ret_span->stride = c->stride;
-    ret_span->length = c->length;
-    ret_span->count = lab_ring_least(want, c->known);
+        return lab_ring_borrow_more(c, want, ret_span);
+    lab_ring_show(c, want, ret_span);
     return 0;
 }
-
-void lab_ring_publish(struct lab_ring_consumer *c);
 
 /* Gives back the first `count` of the messages that are borrowed; the others will be borrowed again. Does not block. */
 static inline void lab_ring_release(struct lab_ring_consumer *c, uint32_t count)
