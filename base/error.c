@@ -1,9 +1,15 @@
 #include "base/error.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 static _Thread_local struct lab_error record;
+
+static int code_of(int code)
+{
+    return code > 0 ? code : EIO;
+}
 
 static LAB_PRINTF(5, 0) int keep(const char *file, int line, int code, const char *tail, const char *format, va_list args)
 {
@@ -24,6 +30,7 @@ int lab_fail_at(const char *file, int line, int code, const char *format, ...)
 {
     char reason[128];
     va_list args;
+    code = code_of(code);
     va_start(args, format);
     int err = keep(file, line, code, strerror_r(code, reason, sizeof reason), format, args);
     va_end(args);
@@ -34,7 +41,7 @@ int lab_refuse_at(const char *file, int line, int code, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    int err = keep(file, line, code, NULL, format, args);
+    int err = keep(file, line, code_of(code), NULL, format, args);
     va_end(args);
     return err;
 }

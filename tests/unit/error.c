@@ -24,6 +24,18 @@ static void a_refusal_says_what_it_says_and_no_more(void **state)
     assert_string_equal(lab_error_last()->text, "3 is odd");
 }
 
+/* errno is 0 after a library's failure that no system call caused. */
+static void a_failure_without_a_code_is_a_failure_all_the_same(void **state)
+{
+    (void)state;
+    volatile int unset = 0;
+    assert_int_equal(lab_fail(unset, "the library said no"), -EIO);
+    assert_int_equal(lab_error_last()->code, EIO);
+    assert_string_equal(lab_error_last()->text, "the library said no: Input/output error");
+    assert_int_equal(lab_refuse(unset, "no"), -EIO);
+    assert_int_equal(lab_error_last()->code, EIO);
+}
+
 static void callers_add_what_they_were_doing(void **state)
 {
     (void)state;
@@ -84,6 +96,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failure_is_recorded_with_its_place_and_reason),
         cmocka_unit_test(a_refusal_says_what_it_says_and_no_more),
+        cmocka_unit_test(a_failure_without_a_code_is_a_failure_all_the_same),
         cmocka_unit_test(callers_add_what_they_were_doing),
         cmocka_unit_test(a_later_failure_replaces_an_earlier_one_and_may_quote_it),
         cmocka_unit_test(a_sentence_without_end_is_cut_and_ended),
