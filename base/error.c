@@ -1,5 +1,7 @@
 #include "base/error.h"
 
+#include "base/text.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +13,20 @@ static int code_of(int code)
     return code > 0 ? code : EIO;
 }
 
+/* A record travels in protobuf strings, which take UTF-8 only: a path of other bytes, or a character cut at the end of the room, must not
+ * keep the reason of a failure from being told. */
+static void mend(char *text)
+{
+    size_t left = strlen(text);
+    for (size_t length; left; text += length, left -= length) {
+        length = lab_utf8_length((unsigned char *)text, left);
+        if (!length) {
+            *text = '?';
+            length = 1;
+        }
+    }
+}
+
 static LAB_PRINTF(5, 0) int keep(const char *file, int line, int code, const char *tail, const char *format, va_list args)
 {
     /* Arguments may point into the record itself (a message quoted in another). */
@@ -19,6 +35,7 @@ static LAB_PRINTF(5, 0) int keep(const char *file, int line, int code, const cha
     size_t at = used < 0 ? 0 : (size_t)used < sizeof text ? (size_t)used : sizeof text - 1;
     if (tail)
         snprintf(text + at, sizeof text - at, ": %s", tail);
+    mend(text);
     record.code = code;
     record.file = file;
     record.line = line;
@@ -56,6 +73,7 @@ int lab_while(int err, const char *format, ...)
 
     size_t used = strlen(record.text);
     snprintf(record.text + used, sizeof record.text - used, ", while %s", clause);
+    mend(record.text);
     return err;
 }
 

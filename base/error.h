@@ -26,7 +26,7 @@ struct lab_error {
     int code;         /* positive errno; 0 when nothing failed since lab_error_clear() */
     const char *file; /* where it was detected */
     int line;
-    char text[LAB_ERROR_TEXT]; /* one sentence, "while ..." clauses appended, no newline at its end */
+    char text[LAB_ERROR_TEXT]; /* one sentence in UTF-8, "while ..." clauses appended, no newline at its end */
 };
 
 /* What lab_fail and lab_refuse return is never 0, and the compiler knows: behind "if (err) return err" it need not fear that an
