@@ -48,7 +48,6 @@ static int provision(struct lab_launch_run *launch, uint32_t i, enum lab_hop hop
     if (!ops)
         return -lab_error_last()->code;
     struct lab_wire *wire = &launch->wired[i].wire[hop];
-    *wire = (struct lab_wire){.fd = {-1, -1}};
     int err = ops->provision(channel, wire);
     if (err)
         return lab_while(err, "making channel %u (%s)", channel->id, channel->transport->name);
@@ -200,6 +199,8 @@ int lab_launch_begin(Lab__Frame *frame, uint32_t node, const char *worker_path, 
         launch->outcomes = calloc(parties, sizeof *launch->outcomes);
         if (!launch->wired || !launch->endpoints || !launch->members || !launch->outcomes)
             err = lab_fail(ENOMEM, "no memory for %u workers and %u channels", parties, paths);
+        for (uint32_t i = 0; !err && i < paths; i++)
+            launch->wired[i].wire[LAB_HOP_LOCAL] = launch->wired[i].wire[LAB_HOP_LINK] = (struct lab_wire){.fd = {-1, -1}};
         for (uint32_t p = 0; !err && p < parties; p++)
             launch->members[p] = (struct lab_member){.party = &launch->layout.parties[p], .control_fd = -1, .far_fd = -1, .child = {.pidfd = -1}};
     }
@@ -248,7 +249,6 @@ int lab_launch_connect(struct lab_launch_run *launch, const Lab__Connect *connec
         if (!path || !path->has[LAB_HOP_LINK] || path->here[LAB_RX])
             continue;
         struct lab_wire *wire = &launch->wired[at].wire[LAB_HOP_LINK];
-        *wire = (struct lab_wire){.fd = {-1, -1}};
         snprintf(wire->address, sizeof wire->address, "%s", connect->endpoints[i]->address);
     }
     int err = start_all(launch);
