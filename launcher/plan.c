@@ -163,7 +163,7 @@ int lab_plan_make(const struct lab_experiment *experiment, const struct lab_mach
         return err;
     plan = calloc(1, sizeof *plan);
     if (plan)
-        plan->cells = calloc(count, sizeof *plan->cells);
+        plan->cells = calloc(count ? count : 1, sizeof *plan->cells);
     if (!plan || !plan->cells) {
         err = lab_fail(ENOMEM, "cannot make a plan of %zu cells", count);
     } else {

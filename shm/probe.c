@@ -63,8 +63,9 @@ int lab_probe_lead(struct lab_probe *probe, uint32_t rounds, uint64_t deadline_n
     if (err)
         return err;
     uint32_t kept = groups < GROUPS_MAX ? groups : GROUPS_MAX;
+    uint32_t lower = (kept - 1) / 2, upper = kept / 2;
     qsort(took, kept, sizeof *took, ascending);
-    double median = (double)(took[(kept - 1) / 2] + took[kept / 2]) / 20 - (double)clock_ns / (2 * GROUP);
+    double median = (double)(took[lower] + took[upper]) / 20 - (double)clock_ns / (2 * GROUP);
     *ret_handoff_ns = median > 0 ? median : 0;
     return 0;
 }
