@@ -21,7 +21,7 @@ char *lab_quote(const char *text, char to[LAB_QUOTE_TEXT])
 {
     enum { SHOWN = 40 };
     size_t used = 0;
-    for (; text[used] && used < SHOWN; used++)
+    for (; used < SHOWN && text[used]; used++)
         to[used] = isprint((unsigned char)text[used]) ? text[used] : '?';
     snprintf(to + used, LAB_QUOTE_TEXT - used, "%s", text[used] ? "..." : "");
     return to;
