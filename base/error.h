@@ -26,15 +26,25 @@ struct lab_error {
     int code;         /* positive errno; 0 when nothing failed since lab_error_clear() */
     const char *file; /* where it was detected */
     int line;
-    char text[LAB_ERROR_TEXT]; /* one sentence, "while ..." clauses appended, no newline at its end */
+    char text[LAB_ERROR_TEXT]; /* one sentence in UTF-8, "while ..." clauses appended, no newline at its end */
 };
 
-/* Records the failure of this thread, replacing an earlier one; `code` is a positive errno. Returns -code. */
-#define lab_fail(code, ...) lab_fail_at(__FILE__, __LINE__, (code), __VA_ARGS__)
+/* What lab_fail and lab_refuse return is never 0, and the compiler knows: behind "if (err) return err" it need not fear that an
+ * output was left unset. */
+static inline int lab_failed(int err)
+{
+    if (err >= 0)
+        __builtin_unreachable();
+    return err;
+}
+
+/* Records the failure of this thread, replacing an earlier one; `code` is a positive errno (0, from a library that failed and did
+ * not say why, is taken for EIO: what failed must not look like success). Returns -code. */
+#define lab_fail(code, ...) lab_failed(lab_fail_at(__FILE__, __LINE__, (code), __VA_ARGS__))
 int lab_fail_at(const char *file, int line, int code, const char *format, ...) LAB_PRINTF(4, 5);
 
 /* As lab_fail, without strerror(code): for sentences that say all there is to say. */
-#define lab_refuse(code, ...) lab_refuse_at(__FILE__, __LINE__, (code), __VA_ARGS__)
+#define lab_refuse(code, ...) lab_failed(lab_refuse_at(__FILE__, __LINE__, (code), __VA_ARGS__))
 int lab_refuse_at(const char *file, int line, int code, const char *format, ...) LAB_PRINTF(4, 5);
 
 /* Appends ", while ..." to the record. Returns `err` (a negative errno) unchanged. */

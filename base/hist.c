@@ -120,6 +120,8 @@ static int get_varint(const unsigned char **at, const unsigned char *end, uint64
     uint64_t value = 0;
     for (unsigned shift = 0; shift < 64 && *at < end; shift += 7) {
         unsigned char byte = *(*at)++;
+        if (shift == 63 && byte > 1)
+            return -EBADMSG; /* more than 64 bits */
         value |= (uint64_t)(byte & 0x7f) << shift;
         if (!(byte & 0x80)) {
             *ret_value = value;
@@ -127,6 +129,19 @@ static int get_varint(const unsigned char **at, const unsigned char *end, uint64
         }
     }
     return -EBADMSG;
+}
+
+/* What the head says must be what the buckets say: a figure is made from either. */
+static bool is_consistent(const struct lab_hist *hist, uint64_t sum, uint64_t lowest, uint64_t highest)
+{
+    if (sum != hist->count)
+        return false;
+    if (sum == 0)
+        return hist->total == 0;
+    unsigned __int128 total = hist->total, count = hist->count;
+    bool beyond = hist->most >> LAB_HIST_TOP_BITS; /* a sum of such values may have run over */
+    return hist->least <= hist->most && lab_hist_index(hist->least) == lowest && lab_hist_index(hist->most) == highest &&
+           (beyond || (total >= count * hist->least && total <= count * hist->most));
 }
 
 int lab_hist_merge_encoded(struct lab_hist *into, const unsigned char *from, size_t size)
@@ -143,19 +158,19 @@ int lab_hist_merge_encoded(struct lab_hist *into, const unsigned char *from, siz
         err = -EBADMSG;
     while (!err && at < end) {
         uint64_t gap, times;
-        if (get_varint(&at, end, &gap) || get_varint(&at, end, &times) || gap >= LAB_HIST_BUCKETS - index) {
+        bool first = lowest == LAB_HIST_BUCKETS;
+        /* Each bucket in use stands there once, and no other does. */
+        if (get_varint(&at, end, &gap) || get_varint(&at, end, &times) || gap >= LAB_HIST_BUCKETS - index || (!gap && !first) || !times ||
+            __builtin_add_overflow(sum, times, &sum)) {
             err = -EBADMSG;
             break;
         }
         index += gap;
-        if (lowest == LAB_HIST_BUCKETS)
+        if (first)
             lowest = index;
-        read->bucket[index] += times;
-        sum += times;
+        read->bucket[index] = times;
     }
-    bool whole = !err && sum == read->count &&
-                 (sum == 0 || (read->least <= read->most && lab_hist_index(read->least) == lowest && lab_hist_index(read->most) == index));
-    if (whole)
+    if (!err && is_consistent(read, sum, lowest, index))
         lab_hist_merge(into, read);
     else
         err = lab_refuse(EBADMSG, "%zu bytes that should be a histogram are not one", size);

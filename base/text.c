@@ -99,9 +99,10 @@ int lab_parse_bool(const char *text, bool *ret_value)
 int lab_parse_sizes(const char *text, uint64_t *ret_sizes, size_t room, size_t *ret_count)
 {
     char copy[128];
-    if (strlen(text) >= sizeof copy)
+    size_t length = strlen(text);
+    if (length >= sizeof copy)
         return lab_refuse(EINVAL, "'%.40s...' is not a size or a range of sizes", text);
-    strcpy(copy, text);
+    memcpy(copy, text, length + 1);
 
     uint64_t from, to, factor = 2;
     int err;
@@ -243,4 +244,27 @@ const char *lab_nearest_of(const char *text, const char *const *names, size_t co
     for (size_t i = 0; i < count; i++)
         consider(text, names[i], &best, &best_distance);
     return best;
+}
+
+size_t lab_utf8_length(const unsigned char *at, size_t left)
+{
+    unsigned char lead = at[0], low = 0x80, high = 0xbf;
+    if (lead < 0x80)
+        return 1;
+    size_t length = lead >= 0xc2 && lead <= 0xdf ? 2 : lead >= 0xe0 && lead <= 0xef ? 3 : lead >= 0xf0 && lead <= 0xf4 ? 4 : 0;
+    if (length == 0 || length > left)
+        return 0;
+    /* The second byte rules out longer forms than needed, surrogates, and what lies beyond U+10FFFF. */
+    if (lead == 0xe0)
+        low = 0xa0;
+    else if (lead == 0xed)
+        high = 0x9f;
+    else if (lead == 0xf0)
+        low = 0x90;
+    else if (lead == 0xf4)
+        high = 0x8f;
+    for (size_t i = 1; i < length; i++, low = 0x80, high = 0xbf)
+        if (at[i] < low || at[i] > high)
+            return 0;
+    return length;
 }

@@ -29,6 +29,10 @@ char *lab_format_time(double ns, char to[LAB_TEXT_NUMBER]);            /* 64.2 n
 char *lab_format_rate(double per_s, char to[LAB_TEXT_NUMBER]);         /* 1.23 k, 166 M */
 char *lab_format_bandwidth(double bytes_per_s, char to[LAB_TEXT_NUMBER]); /* 1.23 GB/s, decimal */
 
+/* Bytes of the UTF-8 character that begins at `at`, of which `left` bytes (1 or more) are there: 1 to 4; 0 when what stands there is not
+ * one. Source: table 3-7 of the Unicode standard. */
+size_t lab_utf8_length(const unsigned char *at, size_t left);
+
 /* The known name nearest to `text` (edit distance, at most a third of its length), or NULL. `name(i)` gives the i-th name,
  * NULL ends the list. */
 const char *lab_nearest(const char *text, const char *(*name)(size_t index));

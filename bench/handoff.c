@@ -11,7 +11,7 @@
 int main(int argc, char **argv)
 {
     double seconds = argc > 1 ? atof(argv[1]) : 2;
-    uint32_t lines = seconds > 0 && seconds < LAB_PAIR_WITHIN_S / 2 ? (uint32_t)(seconds * 10) : 1;
+    uint32_t lines = seconds > 0 && seconds < LAB_PAIR_WITHIN_S / 2.0 ? (uint32_t)(seconds * 10) : 1;
     struct lab_pair pair;
     if (lab_pair_start(&pair)) {
         fprintf(stderr, "%s\n", lab_error_last()->text);

@@ -19,13 +19,14 @@
 /* A build tree has the internal programs beside this one, and its experiments in the source tree. */
 static bool in_build_tree(void)
 {
-    char path[PATH_MAX + 16];
+    static const char node[] = "/ipclab-node";
+    char path[PATH_MAX + sizeof node];
     ssize_t length = readlink("/proc/self/exe", path, PATH_MAX);
     if (length <= 0)
         return false;
     path[length] = '\0';
     char *slash = strrchr(path, '/');
-    strcpy(slash, "/ipclab-node");
+    memcpy(slash, node, sizeof node);
     return access(path, X_OK) == 0;
 }
 
@@ -60,9 +61,11 @@ static int open_place(const char *place, struct lab_output *output)
         return output->stream ? 0 : cannot_write(place);
     }
     char *real = realpath(place, NULL); /* a symlink stays one; NULL: there is nothing yet */
+    char *temporary = NULL;
     output->final = real ? real : strdup(place);
-    if (!output->final || asprintf(&output->temporary, "%s.XXXXXX", output->final) < 0) {
-        output->temporary = NULL;
+    if (output->final && asprintf(&temporary, "%s.XXXXXX", output->final) >= 0)
+        output->temporary = temporary;
+    if (!output->temporary) {
         errno = ENOMEM;
         return cannot_write(place);
     }

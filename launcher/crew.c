@@ -156,8 +156,12 @@ int lab_crew_start(const struct lab_crew_spec *spec, uint64_t deadline_ns, struc
         return err;
 
     struct lab_crew *crew = calloc(1, sizeof *crew);
-    if (!crew)
+    struct lab_child *children = calloc(spec->nodes, sizeof *children);
+    if (!crew || !children) {
+        free(crew);
+        free(children);
         return lab_fail(ENOMEM, "cannot start the nodes");
+    }
     crew->nodes = spec->nodes;
     crew->hosts = spec->hosts;
     crew->lab = spec->lab;
@@ -165,11 +169,9 @@ int lab_crew_start(const struct lab_crew_spec *spec, uint64_t deadline_ns, struc
     crew->output.fd = -1;
     crew->started = time(NULL);
     lab_clean_mark(crew->mark);
-    crew->children = calloc(spec->nodes, sizeof *crew->children);
+    crew->children = children;
     crew->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (!crew->children)
-        err = lab_fail(ENOMEM, "cannot start the nodes");
-    else if (crew->epoll < 0)
+    if (crew->epoll < 0)
         err = lab_fail(errno, "cannot watch the nodes");
     else if (spec->world)
         err = start_lead(crew, spec, program);

@@ -3,6 +3,7 @@
 #include "launcher/mark.h"
 #include "launcher/text_file.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,7 +187,9 @@ uint32_t lab_hosts_slots(const struct lab_hosts *hosts)
 
 const struct lab_hosts_entry *lab_hosts_of_node(const struct lab_hosts *hosts, uint32_t node)
 {
-    uint32_t place = node % lab_hosts_slots(hosts);
+    uint32_t slots = lab_hosts_slots(hosts);
+    assert(slots); /* a list without hosts was refused */
+    uint32_t place = node % slots;
     size_t i = 0;
     while (place >= hosts->items[i].slots)
         place -= hosts->items[i++].slots;

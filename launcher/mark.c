@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int lab_mark_refuse(const struct lab_mark *mark, const char *format, ...)
+int (lab_mark_refuse)(const struct lab_mark *mark, const char *format, ...)
 {
     char sentence[LAB_ERROR_TEXT];
     va_list args;
@@ -21,9 +21,9 @@ char *lab_quote(const char *text, char to[LAB_QUOTE_TEXT])
 {
     enum { SHOWN = 40 };
     size_t used = 0;
-    for (; text[used] && used < SHOWN; used++)
+    for (; used < SHOWN && text[used]; used++)
         to[used] = isprint((unsigned char)text[used]) ? text[used] : '?';
-    strcpy(to + used, text[used] ? "..." : "");
+    snprintf(to + used, LAB_QUOTE_TEXT - used, "%s", text[used] ? "..." : "");
     return to;
 }
 

@@ -18,6 +18,7 @@ struct lab_mark {
 
 /* Records the sentence after "FILE:LINE:COLUMN: " (or "--option: "), with EINVAL. Returns -EINVAL. */
 int lab_mark_refuse(const struct lab_mark *mark, const char *format, ...) LAB_PRINTF(2, 3);
+#define lab_mark_refuse(...) lab_failed(lab_mark_refuse(__VA_ARGS__))
 
 /* A piece of the user's text as a message may quote it: at most 40 characters, and none that a terminal would obey. */
 enum { LAB_QUOTE_TEXT = 48 };

@@ -231,7 +231,7 @@ static const struct row *row_of(int value)
 
 static int parse(const struct lab_verb *verb, int argc, char **argv, struct lab_arguments *arguments, bool *help)
 {
-    struct grammar grammar;
+    struct grammar grammar = {0};
     make_grammar(verb, &grammar);
     opterr = 0;
     optind = 0; /* glibc: begin anew */

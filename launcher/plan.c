@@ -110,7 +110,7 @@ static int add_block(struct lab_plan *plan, const struct lab_block *block, const
         for (enum lab_axis axis = 0; axis < LAB_AXES; axis++)
             if (block->axis[axis].count)
                 combination.value[axis] = &block->axis[axis].items[position[axis]];
-        struct lab_plan_cell cell;
+        struct lab_plan_cell cell = {0};
         int err = lab_plan_cell_make(site, &combination, &cell);
         if (err)
             return err;
@@ -163,7 +163,7 @@ int lab_plan_make(const struct lab_experiment *experiment, const struct lab_mach
         return err;
     plan = calloc(1, sizeof *plan);
     if (plan)
-        plan->cells = calloc(count, sizeof *plan->cells);
+        plan->cells = calloc(count ? count : 1, sizeof *plan->cells);
     if (!plan || !plan->cells) {
         err = lab_fail(ENOMEM, "cannot make a plan of %zu cells", count);
     } else {

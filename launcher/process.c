@@ -66,7 +66,7 @@ int lab_process_open(const struct lab_process *process, int *ret_pidfd)
 
 int lab_process_kill(const struct lab_process *process, uint64_t deadline_ns)
 {
-    int pidfd;
+    int pidfd = -1;
     int err = lab_process_open(process, &pidfd);
     if (err)
         return err;

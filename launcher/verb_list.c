@@ -163,7 +163,7 @@ static int add_workloads(struct lab_listing *listing)
     return err;
 }
 
-#define LIST(name, columns, add) {name, columns, sizeof columns / sizeof *columns, add}
+#define LIST(name, columns, add) {name, columns, sizeof(columns) / sizeof *(columns), add}
 
 static const struct list {
     const char *name;

@@ -1,5 +1,6 @@
 #include "launcher/yaml.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <libfyaml.h>
 #include <stdlib.h>
@@ -175,6 +176,7 @@ static int attach(struct lab_yaml *yaml, struct lab_yaml_node *node)
 /* A container is complete: what it weighs is now known, and is added to the one around it. */
 static int weigh(struct lab_yaml_node *node)
 {
+    assert(node); /* as in on_node */
     for (size_t i = 0; i < node->count; i++) {
         node->weight += node->items[i]->weight;
         if (node->weight > LAB_YAML_VALUES)
@@ -190,6 +192,7 @@ static int on_node(struct lab_yaml *yaml, struct fy_event *event, enum lab_yaml_
     int err = node_new(yaml, kind, at, &node);
     if (err)
         return err;
+    assert(node); /* for clang's analyser, which follows calls only so deep */
     if (!at && yaml->depth && yaml->key[yaml->depth - 1])
         node->mark = yaml->key[yaml->depth - 1]->mark;
     struct fy_token *tag = fy_event_get_tag_token(event);
@@ -220,7 +223,7 @@ static int on_alias(struct lab_yaml *yaml, struct fy_event *event)
     struct lab_mark mark = mark_of(yaml, fy_event_start_mark(event));
     if (mark.column > 1)
         mark.column--;
-    char *name;
+    char *name = NULL;
     int err = text_of(event->alias.anchor, &mark, &name);
     if (err)
         return err;

@@ -31,7 +31,7 @@ static void read_cpuinfo(char model[LAB_HOST_TEXT], bool *ret_virtual)
 {
     char line[4096];
     FILE *file = fopen("/proc/cpuinfo", "re");
-    strcpy(model, "unknown");
+    snprintf(model, LAB_HOST_TEXT, "unknown");
     *ret_virtual = false;
     while (file && fgets(line, sizeof line, file)) {
         char *value = strchr(line, ':');
@@ -73,7 +73,7 @@ static void name_hypervisor(bool is_virtual, char to[LAB_HOST_TEXT])
     to[0] = '\0';
     if (!is_virtual || first_line("/sys/hypervisor/type", to) || first_line("/sys/class/dmi/id/sys_vendor", to) || read_signature(to))
         return;
-    strcpy(to, "unknown");
+    snprintf(to, LAB_HOST_TEXT, "unknown");
 }
 
 static uint64_t shm_free(void)

@@ -109,7 +109,7 @@ static void parse_place(const char *text, struct lab_pcb *pcb)
 int lab_pcb_read(pid_t pid, struct lab_pcb *ret_pcb)
 {
     struct lab_pcb pcb = {.pid = pid, .system_call = -1};
-    char text[16 << 10];
+    char text[16 << 10] = "";
     ssize_t stat_size = read_file(pid, "stat", text, sizeof text);
     if (pid <= 0 || stat_size == -ENOENT || stat_size == -ESRCH || stat_size == 0)
         return lab_refuse(ESRCH, "there is no process %d", (int)pid);

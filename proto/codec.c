@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "proto/wire.h"
 
 #include <errno.h>
@@ -13,32 +14,13 @@
 
 /* ---- the walk over the wire format, before protobuf-c sees it ---- */
 
-/* Well-formed UTF-8 as of table 3-7 of the Unicode standard, and no NUL: a C string could not hold it whole. */
+/* Well-formed UTF-8, and no NUL: a C string could not hold it whole. */
 static bool is_utf8(const unsigned char *text, size_t size)
 {
-    for (size_t i = 0; i < size;) {
-        unsigned char lead = text[i++], low = 0x80, high = 0xbf;
-        if (lead == 0)
+    for (size_t i = 0, length; i < size; i += length) {
+        length = text[i] ? lab_utf8_length(text + i, size - i) : 0;
+        if (!length)
             return false;
-        if (lead < 0x80)
-            continue;
-        unsigned rest = lead >= 0xc2 && lead <= 0xdf ? 1 : lead >= 0xe0 && lead <= 0xef ? 2 : lead >= 0xf0 && lead <= 0xf4 ? 3 : 0;
-        if (rest == 0 || rest > size - i)
-            return false;
-        /* The second byte rules out longer forms than needed, surrogates, and what lies beyond U+10FFFF. */
-        if (lead == 0xe0)
-            low = 0xa0;
-        else if (lead == 0xed)
-            high = 0x9f;
-        else if (lead == 0xf0)
-            low = 0x90;
-        else if (lead == 0xf4)
-            high = 0x8f;
-        for (; rest; rest--, low = 0x80, high = 0xbf) {
-            unsigned char next = text[i++];
-            if (next < low || next > high)
-                return false;
-        }
     }
     return true;
 }

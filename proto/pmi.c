@@ -192,7 +192,7 @@ static void put(struct lab_pmi *pmi, struct client *client, const char *line)
     char key[KEY_MAX + 1], value[VALUE_MAX + 1];
     struct pair *pair = NULL;
     if (word(line, "key", key, sizeof key) && word(line, "value", value, sizeof value) && ((pair = find(pmi, key)) || (pair = add(pmi, key))))
-        strcpy(pair->value, value);
+        memcpy(pair->value, value, strlen(value) + 1);
     if (pair)
         answer(client, "cmd=put_result rc=0 msg=success\n");
     else

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_TEXT = LAB_LABEL_TEXT + 32, CROSSOVERS_MOST = 3 };
+enum { NAME_TEXT = LAB_LABEL_TEXT + 32, FIGURE_TEXT = LAB_TEXT_NUMBER + 16, CROSSOVERS_MOST = 3 };
 
 struct words {
     FILE *to;
@@ -36,7 +36,7 @@ static const char *name_of(const struct lab_group *group, const struct lab_entry
 }
 
 /* "55 ns", "145 M messages/s", "1.20 GB/s" */
-static const char *figure_text(const struct lab_group *group, const struct lab_entry *entry, char to[NAME_TEXT])
+static const char *figure_text(const struct lab_group *group, const struct lab_entry *entry, char to[FIGURE_TEXT])
 {
     char value[LAB_TEXT_NUMBER];
     lab_table_value(group, entry, value);
@@ -44,7 +44,7 @@ static const char *figure_text(const struct lab_group *group, const struct lab_e
     bool of_messages = group->by == LAB_BY_RATE && unit && unit > value && unit[-1] != 'B';
     if (of_messages)
         *unit = '\0';
-    snprintf(to, NAME_TEXT, "%s%s", value, of_messages ? unit[-1] == ' ' ? "messages/s" : " messages/s" : "");
+    snprintf(to, FIGURE_TEXT, "%s%s", value, of_messages ? unit[-1] == ' ' ? "messages/s" : " messages/s" : "");
     for (char *space = to; (space = strchr(space, ' '));)
         *space = LAB_HARD_SPACE;
     return to;
@@ -53,7 +53,7 @@ static const char *figure_text(const struct lab_group *group, const struct lab_e
 /* "shm-ring (spin) with 55 ns" */
 static const char *name_and_figure(const struct lab_group *group, const struct lab_entry *entry, char to[2 * NAME_TEXT])
 {
-    char name[NAME_TEXT], figure[NAME_TEXT];
+    char name[NAME_TEXT], figure[FIGURE_TEXT];
     snprintf(to, 2 * NAME_TEXT, "%s with %s", name_of(group, entry, name), figure_text(group, entry, figure));
     return to;
 }

@@ -1,6 +1,7 @@
 #include "shm/probe.h"
 
 #include "base/clock.h"
+#include "base/error.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -48,8 +49,8 @@ int lab_probe_lead(struct lab_probe *probe, uint32_t rounds, uint64_t deadline_n
     /* The first round also waits for the follower to come. */
     if (!err)
         err = round_trip(probe, &word, deadline_ns);
-    for (uint32_t left = rounds; !err && left; groups++) {
-        uint32_t group = left < GROUP ? left : GROUP;
+    for (uint32_t done = 0; !err && done < rounds; groups++) {
+        uint32_t group = rounds - done < GROUP ? rounds - done : GROUP;
         uint64_t before = lab_now_ns(), begin = lab_now_ns();
         for (uint32_t i = 0; !err && i < group; i++)
             err = round_trip(probe, &word, deadline_ns);
@@ -58,13 +59,16 @@ int lab_probe_lead(struct lab_probe *probe, uint32_t rounds, uint64_t deadline_n
             clock_ns = begin - before;
         /* In tenths of a nanosecond per hand-over. */
         took[groups % GROUPS_MAX] = (end - begin) * 10 / (2 * group);
-        left -= group;
+        done += group;
     }
     if (err)
         return err;
     uint32_t kept = groups < GROUPS_MAX ? groups : GROUPS_MAX;
+    if (!kept)
+        return lab_refuse(EINVAL, "a proximity probe of no rounds");
+    uint32_t lower = (kept - 1) / 2, upper = kept / 2;
     qsort(took, kept, sizeof *took, ascending);
-    double median = (double)(took[(kept - 1) / 2] + took[kept / 2]) / 20 - (double)clock_ns / (2 * GROUP);
+    double median = (double)(took[lower] + took[upper]) / 20 - (double)clock_ns / (2 * GROUP);
     *ret_handoff_ns = median > 0 ? median : 0;
     return 0;
 }

@@ -20,7 +20,7 @@ struct lab_probe {
 };
 
 /* Median nanoseconds of one hand-over (half of a round trip). -EAGAIN: the follower was not there by the deadline; the probe
- * may then be half way through a round, and is best not used again. `rounds` is at least 1. */
+ * may then be half way through a round, and is best not used again. `rounds` is at least 1 (leading none is -EINVAL). */
 int lab_probe_lead(struct lab_probe *probe, uint32_t rounds, uint64_t deadline_ns, double *ret_handoff_ns);
 int lab_probe_follow(struct lab_probe *probe, uint32_t rounds, uint64_t deadline_ns);
 

@@ -29,8 +29,12 @@ int main(int argc, char **argv)
         perror("ipclab-lab-ssh");
         return UNREACHABLE;
     }
-    for (int i = at; i < argc; i++)
-        strcat(strcat(command, i > at ? " " : ""), argv[i]);
+    char *end = command;
+    for (int i = at; i < argc; i++) {
+        if (i > at)
+            *end++ = ' ';
+        end = stpcpy(end, argv[i]);
+    }
 
     char shell[] = "/bin/sh", option[] = "-c";
     int code = lab_lab_exec(host, (char *[]){shell, option, command, NULL});

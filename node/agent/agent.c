@@ -187,6 +187,8 @@ static int go(struct agent *agent)
             lab_launch_go(agent->launch);
         return 0;
     }
+    if (agent->limits || agent->entry)
+        return lab_refuse(EPROTO, "a second GO arrived for launch %u", agent->number);
     return agent->world ? lab_world_enter(&agent->entry) : lab_limits_begin(&agent->limits);
 }
 

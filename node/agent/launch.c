@@ -12,15 +12,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LEAVE_WITHIN_MS = 2000, GRACE_MS = 100, JOIN_WITHIN_MS = 1000 };
+enum { EXPLAIN_WITHIN_MS = 200, LEAVE_WITHIN_MS = 2000, GRACE_MS = 100, JOIN_WITHIN_MS = 1000 };
 
 /* ---- failing ---- */
 
-static void fail_with(struct lab_launch_run *launch, int err, int32_t party, uint32_t signal, const char *text, const char *where)
+static void set_fault(struct lab_launch_run *launch, int err, int32_t party, uint32_t signal, const char *text, const char *where)
 {
-    if (launch->stage == LAB_STAGE_FAILED)
-        return;
-    launch->stage = LAB_STAGE_FAILED;
     snprintf(launch->fault_text, sizeof launch->fault_text, "%s", text);
     snprintf(launch->fault_where, sizeof launch->fault_where, "%s", where);
     launch->fault = (Lab__Fault)LAB__FAULT__INIT;
@@ -31,12 +28,33 @@ static void fail_with(struct lab_launch_run *launch, int err, int32_t party, uin
     launch->fault.where = launch->fault_where;
 }
 
+static void fail_with(struct lab_launch_run *launch, int err, int32_t party, uint32_t signal, const char *text, const char *where)
+{
+    if (launch->stage == LAB_STAGE_FAILED)
+        return;
+    launch->stage = LAB_STAGE_FAILED;
+    set_fault(launch, err, party, signal, text, where);
+}
+
+/* Somebody's other side is gone. Who that was, and how it ended, says more: a killed process closes its sockets before its pidfd tells
+ * of it, so the news of its death is waited for. */
+static void suspect(struct lab_launch_run *launch, int32_t party, const char *text, const char *where)
+{
+    if (launch->stage == LAB_STAGE_FAILED || launch->suspected_ns)
+        return;
+    launch->suspected_ns = lab_now_ns() + EXPLAIN_WITHIN_MS * LAB_NS_PER_MS;
+    set_fault(launch, EPIPE, party, 0, text, where);
+}
+
 static void fail_from_record(struct lab_launch_run *launch, int err, int32_t party)
 {
     const struct lab_error *error = lab_error_last();
     char where[160];
     snprintf(where, sizeof where, "%s:%d", error->file ? error->file : "?", error->line);
-    fail_with(launch, err, party, 0, error->code ? error->text : strerror(-err), where);
+    if (err == -EPIPE)
+        suspect(launch, party, error->text, where);
+    else
+        fail_with(launch, err, party, 0, error->code ? error->text : strerror(-err), where);
 }
 
 /* ---- channels ---- */
@@ -48,7 +66,6 @@ static int provision(struct lab_launch_run *launch, uint32_t i, enum lab_hop hop
     if (!ops)
         return -lab_error_last()->code;
     struct lab_wire *wire = &launch->wired[i].wire[hop];
-    *wire = (struct lab_wire){.fd = {-1, -1}};
     int err = ops->provision(channel, wire);
     if (err)
         return lab_while(err, "making channel %u (%s)", channel->id, channel->transport->name);
@@ -145,6 +162,7 @@ static int start_all(struct lab_launch_run *launch)
 {
     struct lab_layout *layout = &launch->layout;
     int err = 0;
+    launch->stage = LAB_STAGE_OPENING;
     if (layout->ranks)
         err = lab_pmi_new(layout->ranks, &launch->pmi);
     if (!err && layout->probed) {
@@ -173,7 +191,6 @@ static int start_all(struct lab_launch_run *launch)
                     wire->fd[role] = -1;
                 }
             }
-    launch->stage = LAB_STAGE_OPENING;
     return 0;
 }
 
@@ -200,6 +217,8 @@ int lab_launch_begin(Lab__Frame *frame, uint32_t node, const char *worker_path, 
         launch->outcomes = calloc(parties, sizeof *launch->outcomes);
         if (!launch->wired || !launch->endpoints || !launch->members || !launch->outcomes)
             err = lab_fail(ENOMEM, "no memory for %u workers and %u channels", parties, paths);
+        for (uint32_t i = 0; !err && i < paths; i++)
+            launch->wired[i].wire[LAB_HOP_LOCAL] = launch->wired[i].wire[LAB_HOP_LINK] = (struct lab_wire){.fd = {-1, -1}};
         for (uint32_t p = 0; !err && p < parties; p++)
             launch->members[p] = (struct lab_member){.party = &launch->layout.parties[p], .control_fd = -1, .far_fd = -1, .child = {.pidfd = -1}};
     }
@@ -248,7 +267,6 @@ int lab_launch_connect(struct lab_launch_run *launch, const Lab__Connect *connec
         if (!path || !path->has[LAB_HOP_LINK] || path->here[LAB_RX])
             continue;
         struct lab_wire *wire = &launch->wired[at].wire[LAB_HOP_LINK];
-        *wire = (struct lab_wire){.fd = {-1, -1}};
         snprintf(wire->address, sizeof wire->address, "%s", connect->endpoints[i]->address);
     }
     int err = start_all(launch);
@@ -266,11 +284,12 @@ int lab_launch_go(struct lab_launch_run *launch)
     launch->stage = LAB_STAGE_RUNNING;
     for (uint32_t p = 0; p < launch->layout.party_count; p++) {
         struct lab_member *member = &launch->members[p];
-        int err = member->party->idle ? 0 : lab_codec_send(member->control_fd, &note, lab_now_ns() + LAB_NOTE_WITHIN_MS * LAB_NS_PER_MS);
-        if (err) {
+        bool gone = member->control_fd < 0; /* its pidfd tells how */
+        int err = member->party->idle || gone ? 0 : lab_codec_send(member->control_fd, &note, lab_now_ns() + LAB_NOTE_WITHIN_MS * LAB_NS_PER_MS);
+        if (err)
             fail_from_record(launch, err, (int32_t)member->party->index);
+        if (launch->stage == LAB_STAGE_FAILED)
             return err;
-        }
     }
     return 0;
 }
@@ -327,7 +346,11 @@ static void hear(struct lab_launch_run *launch, struct lab_member *member)
         member->result = note;
         return;
     case LAB__NOTE__BODY_FAULT:
-        fail_with(launch, note->fault->error, note->fault->party, 0, note->fault->text, note->fault->where);
+        member->faulted = true;
+        if (note->fault->error == EPIPE && !member->threaded)
+            suspect(launch, note->fault->party, note->fault->text, note->fault->where);
+        else
+            fail_with(launch, note->fault->error, note->fault->party, 0, note->fault->text, note->fault->where);
         break;
     default:
         fail_with(launch, EPROTO, (int32_t)member->party->index, 0, "a worker sent what only a node sends", "");
@@ -341,7 +364,7 @@ static void mourn(struct lab_launch_run *launch, struct lab_member *member)
     if (pid <= 0 || lab_child_reap(&member->child, 0, &status))
         return;
     hear(launch, member); /* what it said before it ended */
-    if (member->result && WIFEXITED(status))
+    if ((member->result || member->faulted) && WIFEXITED(status))
         return;
     char how[LAB_CHILD_STATUS_TEXT], text[200];
     snprintf(text, sizeof text, "worker %u (process %d) %s", member->party->index, pid, lab_child_status_text(status, how));
@@ -361,6 +384,11 @@ static void advance(struct lab_launch_run *launch)
         gone = gone && member->child.pid <= 0;
     }
     uint64_t now = lab_now_ns();
+    if (launch->suspected_ns) {
+        if (now > launch->suspected_ns)
+            launch->stage = LAB_STAGE_FAILED;
+        return;
+    }
     if (launch->stage == LAB_STAGE_OPENING && opened)
         launch->stage = LAB_STAGE_READY;
     if (launch->stage == LAB_STAGE_RUNNING && reported) {

@@ -22,6 +22,7 @@ struct lab_member {
     pthread_t thread;
     bool threaded;
     bool opened;
+    bool faulted;               /* it said why it ends */
     Lab__Note *result;          /* owned */
 };
 
@@ -42,6 +43,7 @@ struct lab_launch_run {
     int relay_state;            /* enum lab_relay_state */
     int probe_fd;
     uint64_t deadline_ns, leave_ns;
+    uint64_t suspected_ns;      /* `fault` is filled in, and stands unless a better reason comes until then; 0: it is not */
     enum lab_stage stage;
     Lab__Endpoint *endpoints;
     uint32_t endpoint_count;

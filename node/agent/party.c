@@ -99,10 +99,10 @@ static int brief(struct lab_launch_run *launch, const struct lab_member *member,
     const struct lab_layout *layout = &launch->layout;
     uint32_t me = member->party->index;
     size_t edges = layout->path_count + 1;
-    *briefing = (struct briefing){
-        .sides = calloc(edges, sizeof *briefing->sides), .pointers = calloc(edges, sizeof *briefing->pointers),
-        .ends = calloc(2 * edges, sizeof *briefing->ends),
-    };
+    *briefing = (struct briefing){0};
+    briefing->sides = calloc(edges, sizeof *briefing->sides);
+    briefing->pointers = calloc(edges, sizeof *briefing->pointers);
+    briefing->ends = calloc(2 * edges, sizeof *briefing->ends);
     if (!briefing->sides || !briefing->pointers || !briefing->ends)
         return lab_fail(ENOMEM, "no memory for the task of a worker with %zu edges", edges);
     for (uint32_t i = 0; i < layout->path_count; i++) {

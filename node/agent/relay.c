@@ -106,6 +106,26 @@ static int carry_in(struct pump *pump, uint64_t until_ns, uint64_t deadline_ns)
 
 /* ---- a thread ---- */
 
+/* What an end that was never opened would have owned. */
+static void drop(const struct lab_wire *wire)
+{
+    for (int role = 0; role < 2; role++)
+        if (wire->fd[role] >= 0)
+            close(wire->fd[role]);
+}
+
+static void close_pump(const struct direction *way, struct pump *pump)
+{
+    enum lab_hop in = way->outward ? LAB_HOP_LOCAL : LAB_HOP_LINK, out = way->outward ? LAB_HOP_LINK : LAB_HOP_LOCAL;
+    if (!pump->to)
+        drop(&pump->wire[out]);
+    if (!pump->from)
+        drop(&pump->wire[in]);
+    lab_end_close(pump->to);
+    lab_end_close(pump->from);
+    free(pump->buffer);
+}
+
 static int open_pump(const struct direction *way, struct pump *pump)
 {
     enum lab_hop in = way->outward ? LAB_HOP_LOCAL : LAB_HOP_LINK, out = way->outward ? LAB_HOP_LINK : LAB_HOP_LOCAL;
@@ -179,11 +199,8 @@ static void *direction_main(void *argument)
         fail(relay, err);
         tell(relay);
     }
-    for (uint32_t i = 0; i < way->count; i++) {
-        lab_end_close(way->pumps[i].to);
-        lab_end_close(way->pumps[i].from);
-        free(way->pumps[i].buffer);
-    }
+    for (uint32_t i = 0; i < way->count; i++)
+        close_pump(way, &way->pumps[i]);
     if (!err) {
         atomic_fetch_add(&relay->emptied, 1);
         tell(relay);
@@ -267,6 +284,8 @@ int lab_relay_stop(struct lab_relay *relay)
     for (int d = 0; d < DIRECTIONS; d++) {
         if (relay->direction[d].started && pthread_timedjoin_np(relay->direction[d].thread, NULL, &until))
             return lab_refuse(ETIMEDOUT, "a thread of the relay did not end");
+        for (uint32_t i = 0; !relay->direction[d].started && i < relay->direction[d].count; i++)
+            close_pump(&relay->direction[d], &relay->direction[d].pumps[i]); /* no thread did */
         relay->direction[d].started = false;
         free(relay->direction[d].pumps);
         relay->direction[d].pumps = NULL;

@@ -125,7 +125,7 @@ static int probe(struct measuring *m, uint32_t i)
     if (err)
         return lab_while(err, "probing the distance of the two cores");
     gauge->last_probe = handoff_ns;
-    if (side->client && gauge->probe_count < PROBES_MAX)
+    if (gauge->probes && gauge->probe_count < PROBES_MAX)
         gauge->probes[gauge->probe_count++] = handoff_ns;
     return 0;
 }

@@ -21,6 +21,7 @@ struct worker {
     const struct lab_pattern *pattern;
     struct lab_edge_side *sides;
     uint32_t opened;            /* sides whose two lanes are open */
+    uint32_t tried;             /* ... whose descriptors were taken, by an end or on its failure */
     void *probes;               /* mapping of the probe page, NULL: none */
     size_t probe_bytes;
 };
@@ -65,6 +66,13 @@ static int receive(int fd, Lab__Note__BodyCase wanted, uint64_t within_s, Lab__N
 
 /* ---- opening ---- */
 
+static void drop_end(const Lab__End *told)
+{
+    if (told && told->fd >= 0)
+        close(told->fd);
+}
+
+/* Takes the descriptor over, also when it fails: a thread of a node would keep it until the run ends. */
 static int open_end(const Lab__End *told, uint32_t epoch, enum lab_role role, struct lab_end *partner, uint64_t deadline_ns, struct lab_end **ret_end)
 {
     const struct lab_transport *transport = lab_transport_named(told->transport);
@@ -73,18 +81,19 @@ static int open_end(const Lab__End *told, uint32_t epoch, enum lab_role role, st
         .batch = told->batch, .crosses_nodes = told->crosses_nodes, .crosses_hosts = told->crosses_hosts,
         .rank = {told->tx_rank, told->rx_rank},
     };
-    if (!transport)
-        return lab_refuse(EPROTO, "there is no transport named '%s' here", told->transport);
-    int err = lab_wait_named(told->wait, &channel.wait);
-    if (err)
+    int err = transport ? lab_wait_named(told->wait, &channel.wait) : lab_refuse(EPROTO, "there is no transport named '%s' here", told->transport);
+    if (err) {
+        drop_end(told);
         return err;
+    }
     struct lab_wire wire = {.fd = {-1, -1}};
     wire.fd[role] = told->fd;
     snprintf(wire.address, sizeof wire.address, "%s", told->address);
     err = lab_end_open(&channel, role, &wire, partner, deadline_ns, ret_end);
-    return err ? lab_while(err, "opening the %s end of channel %u (%s)", role == LAB_TX ? "sending" : "receiving", channel.id,
-                           transport->name)
-               : 0;
+    if (!err)
+        return 0;
+    drop_end(told);
+    return lab_while(err, "opening the %s end of channel %u (%s)", role == LAB_TX ? "sending" : "receiving", channel.id, transport->name);
 }
 
 /* `partner`: the sending end, for a party that talks to itself. */
@@ -116,19 +125,27 @@ static int open_side(struct worker *worker, uint32_t i)
 {
     const Lab__Side *told = worker->task->sides[i];
     struct lab_edge_side *side = &worker->sides[i];
-    if (!told->tx || !told->rx)
+    if (!told->tx || !told->rx) {
+        drop_end(told->tx);
+        drop_end(told->rx);
         return lab_refuse(EPROTO, "edge %u came without its two ends", told->edge);
+    }
     side->edge = told->edge;
     side->client = told->client;
     side->window = worker->task->cell->window;
     if (told->probe_slot >= 0 && worker->probes) {
-        if ((size_t)(told->probe_slot + 1) * sizeof(struct lab_probe) > worker->probe_bytes)
+        if (((size_t)told->probe_slot + 1) * sizeof(struct lab_probe) > worker->probe_bytes) {
+            drop_end(told->tx);
+            drop_end(told->rx);
             return lab_refuse(EPROTO, "probe slot %d lies outside the page", told->probe_slot);
+        }
         side->probe = (struct lab_probe *)worker->probes + told->probe_slot;
     }
     int err = open_lane(worker, told, LAB_TX, NULL, &side->tx);
-    if (err)
+    if (err) {
+        drop_end(told->rx);
         return err;
+    }
     side->self = told->tx->channel == told->rx->channel;
     err = open_lane(worker, told, LAB_RX, side->self ? side->tx.end : NULL, &side->rx);
     if (err)
@@ -156,6 +173,7 @@ static int open_all(struct worker *worker)
         }
     }
     for (; worker->opened < task->n_sides; worker->opened++) {
+        worker->tried++;
         int err = open_side(worker, worker->opened);
         if (err)
             return err;
@@ -168,6 +186,10 @@ static void close_all(struct worker *worker)
     for (uint32_t i = 0; i < worker->opened; i++) {
         lab_lane_fini(&worker->sides[i].tx);
         lab_lane_fini(&worker->sides[i].rx);
+    }
+    for (size_t i = worker->tried; i < worker->task->n_sides; i++) {
+        drop_end(worker->task->sides[i]->tx);
+        drop_end(worker->task->sides[i]->rx);
     }
     free(worker->sides);
     if (worker->probes)

@@ -42,10 +42,11 @@ static int check(void)
 /* Workers lie beside the node, in a build tree and when installed. */
 static void worker_beside_us(char path[PATH_MAX])
 {
-    ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - sizeof "ipclab-worker");
+    static const char worker[] = "ipclab-worker";
+    ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - sizeof worker);
     path[length < 0 ? 0 : length] = '\0';
     char *slash = strrchr(path, '/');
-    strcpy(slash ? slash + 1 : path, "ipclab-worker");
+    memcpy(slash ? slash + 1 : path, worker, sizeof worker);
 }
 
 int main(int argc, char **argv)

@@ -98,7 +98,8 @@ grep -q 'standard output is closed' err || complain "a closed standard output: $
 grep -q 'No space left' err || complain "a full device: $(cat err)"
 [ "$before" != "$("$IPCLAB" history --db db --format json)" ] || complain 'a run that could not be printed is not in the store'
 
-left=$(ls -A | grep -c 'file\.')
-[ "$left" -eq 0 ] || complain "left: $(ls -A)"
+for left in ./*file.* ./.*file.*; do
+    [ ! -e "$left" ] || complain "left: $left"
+done
 echo "$cells cells, $failed failures"
 [ "$failed" -eq 0 ]

@@ -232,8 +232,10 @@ static void more_fields_than_the_limit_are_refused(void **state)
     (void)state;
     size_t size = 2 * ((size_t)LAB_CODEC_FIELDS + 1);
     unsigned char *wire = malloc(size);
-    for (size_t i = 0; i < size; i += 2)
-        memcpy(wire + i, "\x08\x01", 2);
+    for (size_t i = 0; i < size; i += 2) {
+        wire[i] = 0x08;
+        wire[i + 1] = 0x01;
+    }
     Lab__Frame *frame = NULL;
     lab_assert_fails(lab_codec_unpack(&lab__frame__descriptor, wire, size, &frame), EBADMSG);
     assert_non_null(strstr(lab_error_last()->text, "too many fields"));

@@ -242,7 +242,7 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--write") == 0) {
         unsigned char wire[ROOM];
         size_t size = write_example(wire, 4);
-        memcpy(wire + LAB_ENVELOPE_HEAD, "ping", 4);
+        memcpy(wire + LAB_ENVELOPE_HEAD, "ping", sizeof "ping" - 1);
         return fwrite(wire, 1, size, stdout) == size && fflush(stdout) == 0 ? 0 : 1;
     }
     /* And one from standard input. */

@@ -5,7 +5,7 @@ cd "${LAB_SOURCE:-$(dirname "$0")/../..}"
 build=${LAB_BUILD:?the build tree, for generated headers}
 compiler=${LAB_CC:-cc}
 
-list=$(find base shm proto observe report node launcher tests -name '*.h' | sort)
+list=$(find base shm proto observe report node launcher bench tests -name '*.h' | sort)
 [ -n "$list" ] || { echo "no headers under $PWD"; exit 1; }
 packages=$(pkg-config --cflags-only-I libprotobuf-c libzmq mpich jansson sqlite3 libfyaml hwloc cmocka | sed 's/-I/-isystem /g')
 

@@ -209,7 +209,7 @@ static void garbage_is_refused_and_merges_nothing(void **state)
 {
     (void)state;
     static const struct {
-        unsigned char bytes[24];
+        unsigned char bytes[28];
         size_t size;
     } garbage[] = {
         {{1, 5, 5, 5, 5, 2}, 6},                                                    /* counts that do not add up */
@@ -217,6 +217,14 @@ static void garbage_is_refused_and_merges_nothing(void **state)
         {{1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1}, 15}, /* ... far beyond */
         {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, 12}, /* a number without end */
         {{2, 0, 0, 0, 5, 1, 0xff, 0x01, 1, 9}, 10},                                  /* a gap without its count */
+        {{2, 0, 0, 2, 0, 0, 2, 2}, 8},                                               /* the least lies in a bucket that is empty */
+        {{2, 10, 5, 5, 5, 1, 0, 1}, 8},                                              /* one bucket twice */
+        {{2, 99, 5, 5, 5, 2}, 6},                                                    /* a sum that such values do not have */
+        {{2, 9, 5, 5, 5, 2}, 6},
+        {{0, 9, 0, 0}, 4},                                                           /* a sum of nothing */
+        {{0, 0, 1, 2, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1,    /* counts that run over */
+          1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1}, 26},
+        {{0x81, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2, 5, 5, 5, 5, 1}, 15}, /* a number of more than 64 bits */
     };
     struct lab_hist *into = filled(10, 50), *before = lab_hist_new();
     memcpy(before, into, sizeof *into);

@@ -4,6 +4,7 @@
 #include "node/agent/layout.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { PARTIES = 8 };
@@ -20,9 +21,9 @@ static char here[] = "", transport[32], link_name[32], wait_name[32], pattern[] 
 static void ask(const char *of, const char *wait, uint32_t nodes, uint32_t workers, uint32_t edge_count, const uint32_t (*joins)[2])
 {
     cell = (Lab__Cell)LAB__CELL__INIT;
-    strcpy(transport, of);
-    strcpy(wait_name, wait);
-    strcpy(link_name, "zmq-tcp");
+    snprintf(transport, sizeof transport, "%s", of);
+    snprintf(wait_name, sizeof wait_name, "%s", wait);
+    snprintf(link_name, sizeof link_name, "zmq-tcp");
     cell.transport = transport;
     cell.wait = wait_name;
     cell.pattern = pattern;

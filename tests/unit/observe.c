@@ -189,7 +189,7 @@ static void a_child_is_seen_asleep_stopped_dead_and_gone(void **state)
     uint64_t deadline_ns = lab_now_ns() + 10 * LAB_NS_PER_S;
     do
         pcb = await_state(pid, 'S');
-    while ((strcmp(pcb.name, "a) R 1 (b") || (pcb.place_known && pcb.system_call != SYS_pause)) && lab_now_ns() < deadline_ns);
+    while ((strcmp(pcb.name, "a) R 1 (b") != 0 || (pcb.place_known && pcb.system_call != SYS_pause)) && lab_now_ns() < deadline_ns);
     assert_string_equal(pcb.name, "a) R 1 (b");
     assert_int_equal(pcb.parent, getpid());
     if (pcb.place_known) {

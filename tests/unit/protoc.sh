@@ -1,3 +1,4 @@
+#!/bin/sh
 # The envelope written by hand, read by the reference implementation; and the other way round.
 command -v protoc >/dev/null || { echo "skipped: protoc is not installed (package protobuf-compiler)"; exit 77; }
 [ -x "$LAB_BIN/unit.envelope" ] || { echo "skipped: unit.envelope is not built"; exit 77; }

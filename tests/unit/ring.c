@@ -229,6 +229,7 @@ static void check_window(struct rig *rig)
 {
     uint32_t window = rig->config.window, length = rig->shape.message_max < 32 ? rig->shape.message_max : 32;
     uint64_t sent = 0, received = 0;
+    assert_true(window > 0);
     for (uint32_t round = 0; round < 10; round++) {
         while (sent - received < window)
             lab_assert_ok(try_send(rig, sent++, length));

@@ -137,7 +137,7 @@ static void launches_that_cost_more_than_guessed_are_made_shorter(void **state)
     struct world world;
     begin(&world, 50, 10, 60 * LAB_NS_PER_S, 3);
     world.real_overhead_ns = 60 * LAB_NS_PER_MS;
-    struct lab_turn first, turn;
+    struct lab_turn first, turn = {0};
     assert_true(step(&world, &first));
     for (size_t i = 1; i < 5 * world.cells; i++)
         assert_true(step(&world, &turn));

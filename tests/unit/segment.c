@@ -33,7 +33,7 @@ static void what_one_mapping_writes_another_reads(void **state)
     assert_int_equal((uintptr_t)made.memory % 128, 0);
     for (size_t i = 0; i < made.size; i++)
         assert_int_equal(((unsigned char *)made.memory)[i], 0);
-    strcpy(made.memory, "here");
+    memcpy(made.memory, "here", sizeof "here");
     lab_segment_ready(&made);
     lab_assert_ok(lab_segment_attach(made.fd, soon(), &seen));
     assert_ptr_not_equal(seen.memory, made.memory);

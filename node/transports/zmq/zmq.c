@@ -210,8 +210,9 @@ static void zmq_close_end(struct lab_end *end)
 static bool peer_gone(struct zmq_end *z)
 {
     unsigned char event[ZMQ_EVENT_BYTES], address[LAB_ADDRESS_MAX];
-    while (!z->gone && zmq_recv(z->monitor, event, sizeof event, ZMQ_DONTWAIT) >= 0) {
-        zmq_recv(z->monitor, address, sizeof address, ZMQ_DONTWAIT);
+    /* Signals interrupt even these calls, and an address that stayed behind would be taken for the next event. */
+    while (!z->gone && TEMP_FAILURE_RETRY(zmq_recv(z->monitor, event, sizeof event, ZMQ_DONTWAIT)) >= 0) {
+        (void)TEMP_FAILURE_RETRY(zmq_recv(z->monitor, address, sizeof address, ZMQ_DONTWAIT));
         z->gone = (event[0] | event[1] << 8) == ZMQ_EVENT_DISCONNECTED;
     }
     return z->gone;
