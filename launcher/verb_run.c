@@ -236,10 +236,10 @@ int lab_verb_run(const struct lab_arguments *arguments)
             code = LAB_EXIT_FAILED;
         lab_progress_fini(&r.progress);
     }
-    if (!err)
-        lab_error_clear(); /* what was worth saying has been said */
     fflush(stdout);
     lab_conversation_end(r.talk);
+    if (!err)
+        lab_error_clear(); /* what was worth saying has been said */
     lab_store_close(r.store);
     lab_hosts_free(r.hosts);
     lab_run_free(r.run);

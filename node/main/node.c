@@ -79,6 +79,11 @@ int main(int argc, char **argv)
         return usage(stderr, 2);
 
     signal(SIGPIPE, SIG_IGN);
+    if (join) {
+        /* mpiexec passes on to every rank what it is sent. What comes of it is decided by rank 0, which tells us. */
+        signal(SIGINT, SIG_IGN);
+        signal(SIGTERM, SIG_IGN);
+    }
     worker_beside_us(worker);
     int err = 0;
     if (world) {
