@@ -288,17 +288,18 @@ static int ask(int fd, const char *line)
     return (size_t)sent == size ? 0 : lab_refuse(EPROTO, "mpiexec does not take what it is told");
 }
 
-/* One line, without its end. */
-static int await_answer(int fd, char to[LINE_MAX_BYTES], uint64_t deadline_ns)
+/* The answer to the greeting. A rank that was killed while it spoke here may have left answers of its own before it. */
+static int await_greeting(int fd, uint64_t deadline_ns)
 {
+    char line[LINE_MAX_BYTES], command[32], rc[8], *end;
     size_t used = 0;
-    while (used < LINE_MAX_BYTES) {
+    while (used < sizeof line) {
         struct pollfd ready = {.fd = fd, .events = POLLIN};
         if (lab_ns_until(deadline_ns) == 0)
-            return lab_refuse(ETIMEDOUT, "mpiexec has not answered");
+            return lab_refuse(ETIMEDOUT, "mpiexec has not answered the greeting of PMI-1");
         if (poll(&ready, 1, lab_ms_until(deadline_ns)) <= 0)
             continue;
-        ssize_t got = recv(fd, to + used, LINE_MAX_BYTES - used, MSG_DONTWAIT);
+        ssize_t got = recv(fd, line + used, sizeof line - used, MSG_DONTWAIT);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             continue;
         if (got < 0)
@@ -306,9 +307,13 @@ static int await_answer(int fd, char to[LINE_MAX_BYTES], uint64_t deadline_ns)
         if (got == 0)
             return lab_refuse(EPIPE, "mpiexec has closed the connection");
         used += (size_t)got;
-        if (to[used - 1] == '\n') {
-            to[used - 1] = '\0';
-            return 0;
+        while ((end = memchr(line, '\n', used))) {
+            size_t size = (size_t)(end - line) + 1;
+            *end = '\0';
+            if (word(line, "cmd", command, sizeof command) && strcmp(command, "response_to_init") == 0)
+                return word(line, "rc", rc, sizeof rc) && strcmp(rc, "0") == 0 ? 0 : lab_refuse(EPROTO, "mpiexec speaks another PMI: '%.80s'", line);
+            used -= size;
+            memmove(line, line + size, used);
         }
     }
     return lab_refuse(EPROTO, "mpiexec answered with a line without an end");
@@ -317,15 +322,12 @@ static int await_answer(int fd, char to[LINE_MAX_BYTES], uint64_t deadline_ns)
 int lab_pmi_abort(int fd, int exit_code, uint64_t deadline_ns)
 {
     /* Hydra learns from the greeting which version of the protocol is spoken, and obeys nothing before it. */
-    char line[LINE_MAX_BYTES], command[32], rc[8];
     int err = ask(fd, "cmd=init pmi_version=1 pmi_subversion=1\n");
     if (!err)
-        err = await_answer(fd, line, deadline_ns);
+        err = await_greeting(fd, deadline_ns);
     if (err)
         return err;
-    if (!word(line, "cmd", command, sizeof command) || strcmp(command, "response_to_init") != 0 || !word(line, "rc", rc, sizeof rc) ||
-        strcmp(rc, "0") != 0)
-        return lab_refuse(EPROTO, "mpiexec answered the greeting of PMI-1 with '%.80s'", line);
+    char line[48];
     snprintf(line, sizeof line, "cmd=abort exitcode=%d\n", exit_code);
     return ask(fd, line);
 }

@@ -40,7 +40,7 @@ void lab_pmi_serve(struct lab_pmi *pmi);
  * never does. mpiexec ends them, says nothing, and exits with `exit_code`; this process too is killed soon after. Nobody else
  * of this rank may be using the connection `fd` (PMI_FD): whoever did must have ended. Before MPI_Init or after it, but not
  * once MPI_Finalize is through: the connection is closed then (-EPIPE), and no rank waits any more.
- * Blocks until the greeting is answered, at most until the deadline (-ETIMEDOUT); -EPROTO: that is no PMI-1. */
+ * Blocks until the greeting is answered, at most until the deadline (-ETIMEDOUT); -EPROTO: it speaks another version. */
 int lab_pmi_abort(int fd, int exit_code, uint64_t deadline_ns);
 
 #endif
