@@ -61,6 +61,7 @@ int lab_arguments_machine(const struct lab_arguments *arguments, struct lab_mach
     if (arguments->cpus)
         return lab_machine_parse(arguments->cpus, ret_machine);
     lab_machine_read(ret_machine);
+    ret_machine->apart = lab_crew_apart();
     return 0;
 }
 

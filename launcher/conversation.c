@@ -32,6 +32,7 @@ struct lab_conversation {
     uint64_t run, began_ns, heard_from_ns;
     int signal_fd, signal;
     sigset_t mask_before;
+    bool apart;                  /* the hosts are those of a user's mpirun */
     bool over, all_greeted, leaving;
     bool launch_failed;          /* the launch's fault is recorded in `failure` */
     int failure_code;
@@ -48,6 +49,15 @@ void lab_conversation_tell(const struct lab_conversation *talk, const char *form
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     lab_progress_note(talk->spec.progress, "%8.1f ms  %s", (double)(lab_now_ns() - talk->began_ns) / 1e6, line);
+}
+
+/* For people: where a node is. */
+static const char *where(const struct lab_conversation *talk, uint32_t node)
+{
+    const Lab__Hello *hello = talk->apart ? lab_peers_hello(talk->peers, node) : NULL;
+    if (talk->apart)
+        return hello && hello->host ? hello->host->name : "a host of mpirun's";
+    return lab_crew_host(talk->crew, node);
 }
 
 /* ---- what ends a launch, and what ends everything ---- */
@@ -153,7 +163,7 @@ static void watch_silence(struct lab_conversation *talk)
             heard = talk->heard_from_ns;
         if (now - heard > SILENT_S * LAB_NS_PER_S) {
             char text[256];
-            snprintf(text, sizeof text, "node %u on %s has been silent for %d s", n, lab_crew_host(talk->crew, n), SILENT_S);
+            snprintf(text, sizeof text, "node %u on %s has been silent for %d s", n, where(talk, n), SILENT_S);
             end_all(talk, ETIMEDOUT, text);
         }
     }
@@ -176,7 +186,7 @@ static int await(struct lab_conversation *talk, enum lab_peer_stage stage, uint6
             return 0;
         if (lab_ns_until(deadline_ns) == 0) {
             char text[200];
-            snprintf(text, sizeof text, "node %d on %s gave no %s before the deadline", (int)behind, lab_crew_host(talk->crew, (uint32_t)behind), what);
+            snprintf(text, sizeof text, "node %d on %s gave no %s before the deadline", (int)behind, where(talk, (uint32_t)behind), what);
             fail_launch(talk, ETIMEDOUT, text);
             return failed(talk);
         }
@@ -200,7 +210,7 @@ static int say(struct lab_conversation *talk, uint32_t node, Lab__Frame *frame)
     if (!err)
         return 0;
     char text[LAB_ERROR_TEXT];
-    snprintf(text, sizeof text, "cannot reach node %u on %.200s: %.600s", node, lab_crew_host(talk->crew, node),
+    snprintf(text, sizeof text, "cannot reach node %u on %.200s: %.600s", node, where(talk, node),
              err == -EAGAIN ? "it takes nothing any more" : lab_error_last()->text);
     /* A dead process is the better reason, if that is what it is. */
     watch_crew(talk);
@@ -239,7 +249,7 @@ static int note_hosts(struct lab_conversation *talk)
         if (strcmp(hello->version, LAB_VERSION) != 0) {
             char text[256];
             snprintf(text, sizeof text, "node %u on %s is ipclab %.32s, and this is %s: install the same version", n,
-                     lab_crew_host(talk->crew, n), hello->version, LAB_VERSION);
+                     where(talk, n), hello->version, LAB_VERSION);
             end_all(talk, EPROTONOSUPPORT, text);
             return failed(talk);
         }
@@ -298,6 +308,7 @@ int lab_conversation_begin(const struct lab_conversation_spec *spec, struct lab_
         return err;
     }
     talk->spec = *spec;
+    talk->apart = spec->crew.world && lab_crew_apart();
     talk->began_ns = lab_now_ns();
     talk->signal_fd = -1;
     if (getrandom(&talk->run, sizeof talk->run, GRND_NONBLOCK) != (ssize_t)sizeof talk->run)
@@ -471,7 +482,7 @@ int lab_conversation_signal(const struct lab_conversation *talk)
 
 bool lab_conversation_remote(const struct lab_conversation *talk)
 {
-    return talk->spec.crew.hosts != NULL;
+    return talk->spec.crew.hosts != NULL || talk->apart;
 }
 
 uint64_t lab_conversation_run(const struct lab_conversation *talk)
@@ -481,6 +492,8 @@ uint64_t lab_conversation_run(const struct lab_conversation *talk)
 
 const char *lab_conversation_host(const struct lab_conversation *talk, uint32_t node)
 {
+    if (talk->apart) /* nobody has named these hosts: the address that a node came from leads back to it */
+        return lab_bus_peer(talk->bus, node);
     return lab_conversation_remote(talk) ? lab_crew_host(talk->crew, node) : "";
 }
 

@@ -40,6 +40,10 @@ struct lab_crew;
  * answer is no, and the record says why. */
 int lab_crew_world(bool *ret_inside, uint32_t *ret_rank, uint32_t *ret_size);
 
+/* Whether the ranks of the user's mpirun are on several hosts, as far as this process was told. Which they are it does not know before
+ * their nodes have said HELLO. */
+bool lab_crew_apart(void);
+
 /* A rank above 0 of the user's mpirun becomes a node, which learns the control address from rank 0. Returns only on failure. */
 int lab_crew_join(void);
 

@@ -124,14 +124,18 @@ static int near_hosts(const struct lab_hosts *hosts, struct in_addr *ret_near)
     return 0;
 }
 
+bool lab_crew_apart(void)
+{
+    bool inside;
+    uint32_t rank, size, local;
+    if (lab_crew_world(&inside, &rank, &size) || !inside)
+        return false;
+    return !getenv("MPI_LOCALNRANKS") || read_number("MPI_LOCALNRANKS", &local) || local != size;
+}
+
 int lab_crew_endpoint(const struct lab_crew_spec *spec, char to[LAB_CREW_ENDPOINT])
 {
-    bool here = !spec->hosts;
-    if (spec->world) {
-        uint32_t local;
-        here = getenv("MPI_LOCALNRANKS") && read_number("MPI_LOCALNRANKS", &local) == 0 && local == spec->nodes;
-    }
-    if (here) {
+    if (spec->world ? !lab_crew_apart() : !spec->hosts) {
         uint64_t random;
         if (getrandom(&random, sizeof random, 0) != sizeof random)
             return lab_fail(errno, "cannot name the control socket");

@@ -92,7 +92,7 @@ static void take_asked(struct making *making)
     cell->window = figure(making, LAB_AXIS_WINDOW, 0);
     cell->batch = figure(making, LAB_AXIS_BATCH, 1);
     cell->verify_all = strcmp(cell->asked[LAB_AXIS_VERIFY], "all") == 0;
-    cell->crosses_hosts = cell->nodes > 1 && making->site->lab;
+    cell->crosses_hosts = cell->nodes > 1 && (making->site->lab || making->site->machine->apart);
     for (uint32_t node = 1; hosts && node < cell->nodes; node++)
         cell->crosses_hosts |= lab_hosts_of_node(hosts, node) != lab_hosts_of_node(hosts, 0);
 }
@@ -242,7 +242,8 @@ static int take_depth(struct making *making)
 
 /* ---- placement ---- */
 
-/* On other machines; virtual hosts share the cpus of this one. */
+/* On other machines; virtual hosts share the cpus of this one. Parties on hosts that nobody has named may be on one, and are
+ * placed as if they were. */
 static bool elsewhere(const struct making *making)
 {
     return making->cell->crosses_hosts && !making->site->lab;
@@ -309,7 +310,7 @@ static int place_anywhere(struct making *making)
     struct lab_plan_cell *cell = making->cell;
     char cpus[48];
     uint32_t cpu_count = making->site->machine->cpu_count;
-    snprintf(cpus, sizeof cpus, "%u cpu%s%s", cpu_count, cpu_count == 1 ? "" : "s", elsewhere(making) ? " on each host" : "");
+    snprintf(cpus, sizeof cpus, "%u cpu%s%s", cpu_count, cpu_count == 1 ? "" : "s", making->site->hosts && elsewhere(making) ? " on each host" : "");
     if (making->asked->value[LAB_AXIS_PLACEMENT])
         return skip(making, "other-core keeps the two sides of every edge apart: %s cannot do that for a %s of %u", cpus,
                     cell->topology->name, cell->parties);

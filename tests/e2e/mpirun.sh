@@ -82,11 +82,10 @@ ends()
     [ "$code" -eq "$1" ] || complain "exit code $code, not $1"
 }
 
-# UCX may warn of this and that in a sanitised build.
 speaks_once()
 {
     [ "$(grep -c "$1" err)" -eq 1 ] || complain "'$1' is not said exactly once"
-    [ "$(grep -vc ' UCX ' err)" -eq 1 ] || complain 'more is said than that'
+    [ "$(wc -l <err)" -eq 1 ] || complain 'more is said than that'
 }
 
 cat >talk.yaml <<'E'
@@ -116,7 +115,7 @@ check()
     ends 0
     [ "$(jq -s length out)" = 1 ] || complain "$(wc -c <out) bytes that are not one document"
     jq -e "$3" out >/dev/null || complain "does not hold: $3: $(jq -c '[.cells[] | [.transport, .verdict, .launches, .reason]]' out)"
-    [ "$(grep -vc ' UCX ' err)" -eq 0 ] || complain 'something is said'
+    [ ! -s err ] || complain 'something is said'
     "$IPCLAB" show --db db --format json | cmp -s - out || complain 'the store shows another run'
 }
 
@@ -127,6 +126,33 @@ check talk 4 "[.cells[] | select(.nodes == 4 and $sound)] | length == 2"
 sed 's/ring/mesh/' talk.yaml >mesh.yaml
 check mesh 4 "[.cells[] | select(.nodes == 4 and .topology == \"mesh\" and $sound)] | length == 2"
 check workers 2 "[.cells[] | select(.nodes == 2 and .workers == 1 and $sound)] | length == 1"
+
+# ---- over several hosts, which are this one under two addresses, in a network of its own ----
+cat >ssh <<'E'
+#!/bin/sh
+# Called as ssh is, and stays here.
+while [ "${1#-}" != "$1" ]; do shift; done
+shift
+exec sh -c "$*"
+E
+cat >apart <<'E'
+#!/bin/sh
+exec unshare --net sh -c 'ip link set lo up && ip link add lab0 type veth peer name lab1 && ip addr add 10.78.0.1/24 dev lab0 &&
+    ip link set lab1 up && ip link set lab0 up && exec "$@"' sh \
+    "$HYDRA" -launcher ssh -launcher-exec "$PWD/ssh" -hosts 127.0.0.1:1,127.0.0.2:2 "$@"
+E
+chmod +x ssh apart
+if unshare --net sh -c 'ip link set lo up && ip link add lab0 type veth peer name lab1' 2>/dev/null; then
+    HYDRA=$mpirun
+    export HYDRA
+    mpirun=./apart
+    apart="select(.scope == \"remote\" and .nodes == 3 and $sound)"
+    check talk 3 "[.cells[] | $apart] | length == 2"
+    check workers 3 "[.cells[] | $apart] | length == 1"
+    mpirun=$HYDRA
+else
+    echo 'not tried: several hosts (that takes root and ip)'
+fi
 
 # ---- what is not run ----
 begin 'a transport that there is not' 3 talk.yaml --transport nonsense
