@@ -302,7 +302,9 @@ int lab_conversation_begin(const struct lab_conversation_spec *spec, struct lab_
 {
     struct lab_conversation *talk = calloc(1, sizeof *talk);
     *ret_talk = NULL;
-    int err = talk ? lab_peers_new(spec->nodes, &talk->peers) : lab_fail(ENOMEM, "no memory for %u nodes", spec->nodes);
+    if (!talk)
+        return lab_fail(ENOMEM, "no memory for %u nodes", spec->nodes);
+    int err = lab_peers_new(spec->nodes, &talk->peers);
     if (err) {
         free(talk);
         return err;

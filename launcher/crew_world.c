@@ -37,7 +37,7 @@ int lab_crew_world(bool *ret_inside, uint32_t *ret_rank, uint32_t *ret_size)
     *ret_inside = false;
     if (!getenv("PMI_RANK"))
         return 0;
-    uint32_t rank, size;
+    uint32_t rank = 0, size = 0;
     int err = read_number("PMI_RANK", &rank);
     if (!err)
         err = read_number("PMI_SIZE", &size);
@@ -127,7 +127,7 @@ static int near_hosts(const struct lab_hosts *hosts, struct in_addr *ret_near)
 bool lab_crew_apart(void)
 {
     bool inside;
-    uint32_t rank, size, local;
+    uint32_t rank, size = 0, local = 0;
     if (lab_crew_world(&inside, &rank, &size) || !inside)
         return false;
     return !getenv("MPI_LOCALNRANKS") || read_number("MPI_LOCALNRANKS", &local) || local != size;
