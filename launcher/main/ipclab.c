@@ -85,6 +85,8 @@ static int call(const struct lab_verb *verb, int argc, char **argv)
     bool help, inside = false;
     uint32_t rank = 0, size;
     int err = verb->takes & LAB_TAKES_WORLD ? lab_crew_world(&inside, &rank, &size) : 0;
+    if (!err && inside)
+        lab_crew_mind();
     if (!err && inside && rank > 0)
         err = lab_crew_join(); /* only comes back when it failed */
     if (!err)
