@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/version.h"
+#include "launcher/crew.h"
 #include "report/listing.h"
 
 #include <errno.h>
@@ -35,7 +36,25 @@ int lab_arguments_experiment(const struct lab_arguments *arguments, struct lab_e
     const char *file = arguments->file;
     if (!file)
         file = in_build_tree() ? LAB_SOURCE_CONFIG_DIR BUILT_IN : LAB_CONFIG_DIR BUILT_IN;
-    return lab_experiment_read(file, arguments->overrides, arguments->override_count, ret_experiment);
+    bool inside;
+    uint32_t rank, size;
+    int err = lab_crew_world(&inside, &rank, &size);
+    if (err)
+        return err;
+    char nodes[16];
+    size_t count = arguments->override_count;
+    struct lab_override *overrides = calloc(count + 1, sizeof *overrides);
+    if (!overrides)
+        return lab_fail(ENOMEM, "no memory for the options");
+    if (count)
+        memcpy(overrides, arguments->overrides, count * sizeof *overrides);
+    if (inside) {
+        snprintf(nodes, sizeof nodes, "%u", size);
+        overrides[count++] = (struct lab_override){.key = "nodes", .value = nodes, .option = "mpirun -n"};
+    }
+    err = lab_experiment_read(file, overrides, count, ret_experiment);
+    free(overrides);
+    return err;
 }
 
 int lab_arguments_machine(const struct lab_arguments *arguments, struct lab_machine *ret_machine)
@@ -43,6 +62,7 @@ int lab_arguments_machine(const struct lab_arguments *arguments, struct lab_mach
     if (arguments->cpus)
         return lab_machine_parse(arguments->cpus, ret_machine);
     lab_machine_read(ret_machine);
+    ret_machine->apart = lab_crew_apart();
     return 0;
 }
 

@@ -2,8 +2,8 @@
 
 #include "base/clock.h"
 #include "base/version.h"
+#include "launcher/peers.h"
 #include "proto/bus/bus.h"
-#include "proto/codec.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -22,27 +22,17 @@ enum {
     ABORT_MS = 3000, SILENT_S = 2, GRACE_MS = 500, LIMITS_S = 5,
 };
 
-enum stage { IDLE, ASSIGNED, LISTENING, READY, RUNNING, DONE, FAULTED };
-
-struct peer {
-    bool greeted;
-    enum stage stage;
-    Lab__Frame *hello, *listen, *done; /* owned */
-    const Lab__Done *outcome;
-};
-
 struct lab_conversation {
     struct lab_conversation_spec spec;
     struct lab_bus *bus;
     struct lab_crew *crew;
-    struct peer *peers;
-    const Lab__Done **outcomes;
-    Lab__Frame *limits;
+    struct lab_peers *peers;
     uint32_t number;             /* of the current launch */
     uint32_t taking_part;
     uint64_t run, began_ns, heard_from_ns;
     int signal_fd, signal;
     sigset_t mask_before;
+    bool apart;                  /* the hosts are those of a user's mpirun */
     bool over, all_greeted, leaving;
     bool launch_failed;          /* the launch's fault is recorded in `failure` */
     int failure_code;
@@ -59,6 +49,15 @@ void lab_conversation_tell(const struct lab_conversation *talk, const char *form
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     lab_progress_note(talk->spec.progress, "%8.1f ms  %s", (double)(lab_now_ns() - talk->began_ns) / 1e6, line);
+}
+
+/* For people: where a node is. */
+static const char *where(const struct lab_conversation *talk, uint32_t node)
+{
+    const Lab__Hello *hello = talk->apart ? lab_peers_hello(talk->peers, node) : NULL;
+    if (talk->apart)
+        return hello && hello->host ? hello->host->name : "a host of mpirun's";
+    return lab_crew_host(talk->crew, node);
 }
 
 /* ---- what ends a launch, and what ends everything ---- */
@@ -89,60 +88,29 @@ static int failed(const struct lab_conversation *talk)
 
 /* ---- hearing ---- */
 
-static void keep(Lab__Frame **slot, Lab__Frame *frame)
-{
-    lab_codec_free(*slot);
-    *slot = frame;
-}
-
 static void hear_fault(struct lab_conversation *talk, uint32_t node, const Lab__Fault *fault)
 {
-    talk->peers[node].stage = FAULTED;
+    char silent[64];
+    snprintf(silent, sizeof silent, "node %u failed, and did not say why", node);
+    const char *text = fault->text[0] ? fault->text : silent;
     if (fault->signal) /* a worker was killed: nobody asked for that */
-        end_all(talk, ECHILD, fault->text);
+        end_all(talk, ECHILD, text);
     else
-        fail_launch(talk, fault->error ? fault->error : EIO, fault->text);
-    lab_conversation_tell(talk, "node %u: FAULT: %s%s%s", node, fault->text, fault->where[0] ? " at " : "", fault->where);
+        fail_launch(talk, fault->error > 0 ? fault->error : EIO, text);
+    lab_conversation_tell(talk, "node %u: FAULT: %s%s%s", node, text, fault->where[0] ? " at " : "", fault->where);
 }
 
 /* Takes the frame over. */
 static void hear(struct lab_conversation *talk, uint32_t node, Lab__Frame *frame)
 {
-    struct peer *peer = &talk->peers[node];
-    bool kept = false;
-    if (frame->body_case == LAB__FRAME__BODY_HELLO) {
-        peer->greeted = kept = true;
-        keep(&peer->hello, frame);
+    const Lab__Fault *fault;
+    bool hello = frame->body_case == LAB__FRAME__BODY_HELLO;
+    if (lab_peers_hear(talk->peers, node, frame, &fault))
+        end_all(talk, EPROTO, lab_error_last()->text);
+    else if (fault)
+        hear_fault(talk, node, fault);
+    else if (hello)
         lab_conversation_tell(talk, "node %u: HELLO", node);
-    } else if (frame->launch == talk->number && frame->launch) {
-        switch (frame->body_case) {
-        case LAB__FRAME__BODY_LISTEN:
-            peer->stage = LISTENING;
-            keep(&peer->listen, frame);
-            kept = true;
-            break;
-        case LAB__FRAME__BODY_READY:
-            peer->stage = READY;
-            break;
-        case LAB__FRAME__BODY_LIMITS:
-            keep(&talk->limits, frame);
-            kept = true;
-            break;
-        case LAB__FRAME__BODY_DONE:
-            peer->stage = DONE;
-            keep(&peer->done, frame);
-            peer->outcome = frame->done;
-            kept = true;
-            break;
-        case LAB__FRAME__BODY_FAULT:
-            hear_fault(talk, node, frame->fault);
-            break;
-        default: /* PROGRESS: that it came is what it says */
-            break;
-        }
-    }
-    if (!kept)
-        lab_codec_free(frame);
 }
 
 static void hear_all(struct lab_conversation *talk)
@@ -188,14 +156,14 @@ static void watch_silence(struct lab_conversation *talk)
     uint64_t now = lab_now_ns();
     for (uint32_t n = 0; n < talk->spec.nodes; n++) {
         uint64_t heard = lab_bus_last_heard_ns(talk->bus, n);
-        if (!talk->peers[n].greeted)
+        if (!lab_peers_at(talk->peers, n, LAB_PEER_GREETED))
             continue;
         /* This process may itself have been stopped for a while: silence counts from when it listens again. */
         if (heard < talk->heard_from_ns)
             heard = talk->heard_from_ns;
         if (now - heard > SILENT_S * LAB_NS_PER_S) {
             char text[256];
-            snprintf(text, sizeof text, "node %u on %s has been silent for %d s", n, lab_crew_host(talk->crew, n), SILENT_S);
+            snprintf(text, sizeof text, "node %u on %s has been silent for %d s", n, where(talk, n), SILENT_S);
             end_all(talk, ETIMEDOUT, text);
         }
     }
@@ -203,45 +171,22 @@ static void watch_silence(struct lab_conversation *talk)
 
 /* ---- waiting ---- */
 
-static bool all_at(const struct lab_conversation *talk, enum stage stage)
-{
-    for (uint32_t n = 0; n < talk->taking_part; n++)
-        if (talk->peers[n].stage < stage)
-            return false;
-    return true;
-}
-
-static bool everyone_greeted(const struct lab_conversation *talk)
-{
-    for (uint32_t n = 0; n < talk->spec.nodes; n++)
-        if (!talk->peers[n].greeted)
-            return false;
-    return true;
-}
-
-static bool settled(const struct lab_conversation *talk, enum stage stage)
-{
-    return stage == IDLE ? everyone_greeted(talk) : all_at(talk, stage);
-}
-
-/* Until every node has come to `stage` (IDLE: has said HELLO). 0, or -errno with talk->failure; `what` was waited for. */
-static int await(struct lab_conversation *talk, enum stage stage, uint64_t deadline_ns, const char *what)
+/* Until every node has come to `stage`. 0, or -errno with talk->failure; `what` was waited for. */
+static int await(struct lab_conversation *talk, enum lab_peer_stage stage, uint64_t deadline_ns, const char *what)
 {
     enum { LOOK_AGAIN_MS = 250 };
     talk->heard_from_ns = lab_now_ns();
     for (;;) {
         hear_all(talk);
         watch_crew(talk);
-        if (talk->over || (talk->launch_failed && stage != FAULTED))
+        if (talk->over || talk->launch_failed)
             return failed(talk);
-        if (settled(talk, stage))
+        int32_t behind = lab_peers_behind(talk->peers, stage);
+        if (behind < 0)
             return 0;
         if (lab_ns_until(deadline_ns) == 0) {
             char text[200];
-            uint32_t missing = 0;
-            for (uint32_t n = 0; n < (stage == IDLE ? talk->spec.nodes : talk->taking_part) && !missing; n++)
-                missing = (stage == IDLE ? !talk->peers[n].greeted : talk->peers[n].stage < stage) ? n + 1 : 0;
-            snprintf(text, sizeof text, "node %u on %s gave no %s before the deadline", missing - 1, lab_crew_host(talk->crew, missing - 1), what);
+            snprintf(text, sizeof text, "node %d on %s gave no %s before the deadline", (int)behind, where(talk, (uint32_t)behind), what);
             fail_launch(talk, ETIMEDOUT, text);
             return failed(talk);
         }
@@ -265,7 +210,7 @@ static int say(struct lab_conversation *talk, uint32_t node, Lab__Frame *frame)
     if (!err)
         return 0;
     char text[LAB_ERROR_TEXT];
-    snprintf(text, sizeof text, "cannot reach node %u on %.200s: %.600s", node, lab_crew_host(talk->crew, node),
+    snprintf(text, sizeof text, "cannot reach node %u on %.200s: %.600s", node, where(talk, node),
              err == -EAGAIN ? "it takes nothing any more" : lab_error_last()->text);
     /* A dead process is the better reason, if that is what it is. */
     watch_crew(talk);
@@ -299,12 +244,12 @@ static int note_hosts(struct lab_conversation *talk)
 {
     struct lab_run *run = talk->spec.run;
     for (uint32_t n = 0; n < talk->spec.nodes; n++) {
-        const Lab__Hello *hello = talk->peers[n].hello->hello;
+        const Lab__Hello *hello = lab_peers_hello(talk->peers, n);
         const Lab__Host *facts = hello->host;
         if (strcmp(hello->version, LAB_VERSION) != 0) {
             char text[256];
             snprintf(text, sizeof text, "node %u on %s is ipclab %.32s, and this is %s: install the same version", n,
-                     lab_crew_host(talk->crew, n), hello->version, LAB_VERSION);
+                     where(talk, n), hello->version, LAB_VERSION);
             end_all(talk, EPROTONOSUPPORT, text);
             return failed(talk);
         }
@@ -348,7 +293,7 @@ static int begin(struct lab_conversation *talk)
     if (err)
         return err;
     lab_conversation_tell(talk, "%u nodes are started, control at %s", crew->nodes, crew->control);
-    err = await(talk, IDLE, deadline_ns, "HELLO");
+    err = await(talk, LAB_PEER_GREETED, deadline_ns, "HELLO");
     talk->all_greeted = !err;
     return err ? err : note_hosts(talk);
 }
@@ -357,25 +302,21 @@ int lab_conversation_begin(const struct lab_conversation_spec *spec, struct lab_
 {
     struct lab_conversation *talk = calloc(1, sizeof *talk);
     *ret_talk = NULL;
-    if (talk) {
-        talk->peers = calloc(spec->nodes + 1, sizeof *talk->peers);
-        talk->outcomes = calloc(spec->nodes + 1, sizeof *talk->outcomes);
-    }
-    if (!talk || !talk->peers || !talk->outcomes) {
-        if (talk) {
-            free(talk->peers);
-            free(talk->outcomes);
-        }
-        free(talk);
+    if (!talk)
         return lab_fail(ENOMEM, "no memory for %u nodes", spec->nodes);
+    int err = lab_peers_new(spec->nodes, &talk->peers);
+    if (err) {
+        free(talk);
+        return err;
     }
     talk->spec = *spec;
+    talk->apart = spec->crew.world && lab_crew_apart();
     talk->began_ns = lab_now_ns();
     talk->signal_fd = -1;
     if (getrandom(&talk->run, sizeof talk->run, GRND_NONBLOCK) != (ssize_t)sizeof talk->run)
         talk->run = talk->began_ns;
     *ret_talk = talk;
-    int err = begin(talk);
+    err = begin(talk);
     if (err && !talk->over)
         end_all(talk, -err, lab_error_last()->text);
     return err ? failed(talk) : 0;
@@ -391,7 +332,7 @@ void lab_conversation_end(struct lab_conversation *talk)
     frame.body_case = LAB__FRAME__BODY_BYE;
     frame.bye = &bye;
     for (uint32_t n = 0; talk->bus && talk->crew && n < talk->spec.nodes; n++)
-        if (talk->peers[n].greeted)
+        if (lab_peers_at(talk->peers, n, LAB_PEER_GREETED))
             lab_bus_send(talk->bus, n, &frame);
     /* After a death or a signal nobody is waited for. */
     lab_crew_end(talk->crew, talk->over ? 0 : lab_now_ns() + GRACE_MS * LAB_NS_PER_MS);
@@ -400,14 +341,7 @@ void lab_conversation_end(struct lab_conversation *talk)
         close(talk->signal_fd);
         pthread_sigmask(SIG_SETMASK, &talk->mask_before, NULL);
     }
-    for (uint32_t n = 0; n < talk->spec.nodes; n++) {
-        lab_codec_free(talk->peers[n].hello);
-        lab_codec_free(talk->peers[n].listen);
-        lab_codec_free(talk->peers[n].done);
-    }
-    lab_codec_free(talk->limits);
-    free(talk->peers);
-    free(talk->outcomes);
+    lab_peers_free(talk->peers);
     free(talk);
 }
 
@@ -417,13 +351,13 @@ static int exchange_addresses(struct lab_conversation *talk)
 {
     size_t count = 0, used = 0;
     for (uint32_t n = 0; n < talk->taking_part; n++)
-        count += talk->peers[n].listen->listen->n_endpoints;
+        count += lab_peers_listen(talk->peers, n)->n_endpoints;
     Lab__Endpoint **all = calloc(count + 1, sizeof *all);
     if (!all)
         return lab_fail(ENOMEM, "no memory for %zu addresses", count);
     for (uint32_t n = 0; n < talk->taking_part; n++)
-        for (size_t e = 0; e < talk->peers[n].listen->listen->n_endpoints; e++)
-            all[used++] = talk->peers[n].listen->listen->endpoints[e];
+        for (size_t e = 0; e < lab_peers_listen(talk->peers, n)->n_endpoints; e++)
+            all[used++] = lab_peers_listen(talk->peers, n)->endpoints[e];
     Lab__Connect connect = LAB__CONNECT__INIT;
     connect.n_endpoints = used;
     connect.endpoints = all;
@@ -431,6 +365,7 @@ static int exchange_addresses(struct lab_conversation *talk)
     frame.body_case = LAB__FRAME__BODY_CONNECT;
     frame.connect = &connect;
     int err = say_all(talk, &frame);
+    lab_peers_connect(talk->peers);
     free(all);
     return err;
 }
@@ -442,19 +377,20 @@ static int lead(struct lab_conversation *talk, Lab__Assign *assign, bool crosses
     frame.assign = assign;
     int err = say_all(talk, &frame);
     if (!err && crosses) {
-        err = await(talk, LISTENING, lab_now_ns() + step_ns, "LISTEN");
+        err = await(talk, LAB_PEER_LISTENING, lab_now_ns() + step_ns, "LISTEN");
         if (!err)
             err = exchange_addresses(talk);
     }
     if (!err)
-        err = await(talk, READY, lab_now_ns() + step_ns, "READY");
+        err = await(talk, LAB_PEER_READY, lab_now_ns() + step_ns, "READY");
     if (err)
         return err;
     Lab__Go go = LAB__GO__INIT;
     frame.body_case = LAB__FRAME__BODY_GO;
     frame.go = &go;
     err = say_all(talk, &frame);
-    return err ? err : await(talk, DONE, lab_now_ns() + assign->deadline_ns + step_ns, "DONE");
+    lab_peers_go(talk->peers);
+    return err ? err : await(talk, LAB_PEER_DONE, lab_now_ns() + assign->deadline_ns + step_ns, "DONE");
 }
 
 /* What is still alive gives the launch up; who does not answer is lost, and the run with it. */
@@ -466,15 +402,16 @@ static void give_up(struct lab_conversation *talk)
     Lab__Frame frame = LAB__FRAME__INIT;
     frame.body_case = LAB__FRAME__BODY_ABORT;
     frame.abort = &abandon;
+    lab_peers_abort(talk->peers);
     for (uint32_t n = 0; n < talk->taking_part && !talk->over; n++)
-        if (talk->peers[n].stage < DONE)
+        if (!lab_peers_at(talk->peers, n, LAB_PEER_DONE))
             say(talk, n, &frame);
     char reason[LAB_ERROR_TEXT];
     snprintf(reason, sizeof reason, "%s", talk->failure);
     uint64_t deadline_ns = lab_now_ns() + ABORT_MS * LAB_NS_PER_MS;
-    while (!talk->over && !all_at(talk, DONE)) {
+    while (!talk->over && lab_peers_behind(talk->peers, LAB_PEER_DONE) >= 0) {
         talk->launch_failed = false;
-        if (await(talk, DONE, deadline_ns, "answer to ABORT") == -ETIMEDOUT && !talk->over)
+        if (await(talk, LAB_PEER_DONE, deadline_ns, "answer to ABORT") == -ETIMEDOUT && !talk->over)
             end_all(talk, ETIMEDOUT, lab_error_last()->text);
     }
     if (!talk->over)
@@ -488,8 +425,8 @@ int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, 
     talk->number++;
     talk->taking_part = assign->nodes;
     talk->launch_failed = false;
-    for (uint32_t n = 0; n < talk->taking_part; n++)
-        talk->peers[n].stage = ASSIGNED;
+    lab_peers_assign(talk->peers, talk->number, talk->taking_part,
+                     crosses ? LAB_LAUNCH_LISTENS : assign->limits ? LAB_LAUNCH_LIMITS : LAB_LAUNCH_PLAIN);
     uint64_t step_s = lab_conversation_remote(talk) ? STEP_REMOTE_S : slow_start ? STEP_MPI_S : STEP_LOCAL_S;
     int err = lead(talk, assign, crosses, step_s * LAB_NS_PER_S);
     if (!err)
@@ -502,9 +439,7 @@ int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, 
 
 const Lab__Done *const *lab_conversation_done(const struct lab_conversation *talk)
 {
-    for (uint32_t n = 0; n < talk->taking_part; n++)
-        talk->outcomes[n] = talk->peers[n].outcome;
-    return talk->outcomes;
+    return lab_peers_done(talk->peers);
 }
 
 int lab_conversation_limits(struct lab_conversation *talk, const Lab__Limits **ret_limits)
@@ -514,10 +449,10 @@ int lab_conversation_limits(struct lab_conversation *talk, const Lab__Limits **r
     assign.nodes = 1;
     assign.deadline_ns = LIMITS_S * LAB_NS_PER_S;
     int err = lab_conversation_launch(talk, &assign, false, false);
-    if (!err && !talk->limits)
+    if (!err && !lab_peers_limits(talk->peers))
         err = lab_refuse(EPROTO, "node 0 gave no limits");
     if (!err)
-        *ret_limits = talk->limits->limits;
+        *ret_limits = lab_peers_limits(talk->peers);
     return err;
 }
 
@@ -549,7 +484,7 @@ int lab_conversation_signal(const struct lab_conversation *talk)
 
 bool lab_conversation_remote(const struct lab_conversation *talk)
 {
-    return talk->spec.crew.hosts != NULL;
+    return talk->spec.crew.hosts != NULL || talk->apart;
 }
 
 uint64_t lab_conversation_run(const struct lab_conversation *talk)
@@ -559,12 +494,15 @@ uint64_t lab_conversation_run(const struct lab_conversation *talk)
 
 const char *lab_conversation_host(const struct lab_conversation *talk, uint32_t node)
 {
+    if (talk->apart) /* nobody has named these hosts: the address that a node came from leads back to it */
+        return lab_bus_peer(talk->bus, node);
     return lab_conversation_remote(talk) ? lab_crew_host(talk->crew, node) : "";
 }
 
 int32_t lab_conversation_cpu(const struct lab_conversation *talk, uint32_t node, int32_t cpu)
 {
-    const Lab__Host *host = talk->peers[node].hello ? talk->peers[node].hello->hello->host : NULL;
+    const Lab__Hello *hello = lab_peers_hello(talk->peers, node);
+    const Lab__Host *host = hello ? hello->host : NULL;
     if (cpu < 0 || !lab_conversation_remote(talk) || !host || !host->n_cpus)
         return cpu;
     return host->cpus[(size_t)cpu % host->n_cpus];

@@ -1,5 +1,5 @@
 /* The launcher's side of the control protocol: one conversation with all nodes of a run. Every call returns within its deadline;
- * a process that dies, a signal, a node of another version or a silent one ends the conversation ("over"), and the calls
+ * a process that dies, a signal, a node of another version, one that is silent or speaks out of turn (peers.h) ends the conversation ("over"), and the calls
  * after that fail at once. The sentence is in the error record. */
 #ifndef LAB_LAUNCHER_CONVERSATION_H
 #define LAB_LAUNCHER_CONVERSATION_H
@@ -33,12 +33,12 @@ void lab_conversation_end(struct lab_conversation *talk);
 /* One launch, from ASSIGN to every DONE. `crosses`: edges cross nodes, so that addresses are exchanged. -errno: it failed, and the
  * nodes have given it up; see lab_conversation_over(). */
 int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, bool crosses, bool slow_start);
-const Lab__Done *const *lab_conversation_done(const struct lab_conversation *talk); /* of the last launch, by node */
+const Lab__Done *const *lab_conversation_done(const struct lab_conversation *talk); /* of the last launch, by node; until the next one */
 
 /* All nodes of the run enter their MPI world together: once, before the first launch that crosses nodes over MPI. */
 int lab_conversation_world(struct lab_conversation *talk);
 
-/* The limits of node 0's host; owned by the conversation. */
+/* The limits of node 0's host; owned by the conversation, until the next launch. */
 int lab_conversation_limits(struct lab_conversation *talk, const Lab__Limits **ret_limits);
 
 bool lab_conversation_over(const struct lab_conversation *talk);

@@ -6,12 +6,12 @@
 #include "base/version.h"
 #include "launcher/clean.h"
 #include "launcher/crew_mpiexec.h"
+#include "launcher/crew_world.h"
 #include "base/environment.h"
 #include "launcher/lab.h"
 #include "proto/pmi.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -118,14 +118,14 @@ static int start_lead(struct lab_crew *crew, const struct lab_crew_spec *spec, c
     snprintf(address, sizeof address, "%s", spec->control);
     char *argv[] = {name, control, address, world, lead, NULL};
     const char *more[] = {crew->mark, NULL};
-    const char *number = getenv("PMI_FD");
-    struct lab_child_fd fd = {-1, -1};
-    if (number) {
-        fd.from = fd.to = (int)strtol(number, NULL, 10);
-        if (fd.to < 3 || fcntl(fd.to, F_GETFD) < 0)
-            return lab_refuse(EINVAL, "PMI_FD=%s in the environment is not an open descriptor: this is not a world of mpirun", number);
-    }
-    return start_node(crew, program, argv, more, number ? &fd : NULL);
+    struct lab_child_fd fd;
+    int err = lab_crew_lead_fd(&fd.from);
+    fd.to = fd.from;
+    if (!err)
+        err = start_node(crew, program, argv, more, fd.from >= 0 ? &fd : NULL);
+    if (!err)
+        lab_crew_led();
+    return err;
 }
 
 static int start_remote(struct lab_crew *crew, const struct lab_crew_spec *spec)

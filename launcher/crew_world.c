@@ -1,21 +1,29 @@
 /* Where a crew lives: in whose MPI world, and at which address of ours its nodes find the control connection. */
-#include "launcher/crew.h"
+#include "launcher/crew_world.h"
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "launcher/clean.h"
 #include "launcher/route.h"
+#include "proto/pmi.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { RESOLVE_S = 5 };
+#define SHARED_MEMORY "/dev/shm"
+
+enum { RESOLVE_S = 5, DISSOLVE_S = 2, EARLIER_S = 2 /* other ranks may have begun before this one */ };
 
 /* ---- a user's mpirun ---- */
 
@@ -35,7 +43,7 @@ int lab_crew_world(bool *ret_inside, uint32_t *ret_rank, uint32_t *ret_size)
     *ret_inside = false;
     if (!getenv("PMI_RANK"))
         return 0;
-    uint32_t rank, size;
+    uint32_t rank = 0, size = 0;
     int err = read_number("PMI_RANK", &rank);
     if (!err)
         err = read_number("PMI_SIZE", &size);
@@ -57,6 +65,66 @@ int lab_crew_join(void)
         return err;
     execv(program, (char *[]){name, world, join, NULL});
     return lab_fail(errno, "cannot execute %s", program);
+}
+
+/* In the child: hold nothing that mpiexec could wait for, and no part in what it does to its ranks. */
+static void mind(int proxy, time_t since)
+{
+    setsid();
+    dup2(proxy, STDIN_FILENO);
+    close_range(STDIN_FILENO + 1, ~0U, 0);
+    struct pollfd gone = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (poll(&gone, 1, -1) < 0 && errno == EINTR)
+        ;
+    lab_clean_shm(SHARED_MEMORY, since, NULL, false);
+    _exit(0);
+}
+
+void lab_crew_mind(void)
+{
+    const char *local = getenv("MPI_LOCALRANKID");
+    if (!local || strcmp(local, "0") != 0)
+        return;
+    int proxy = (int)syscall(SYS_pidfd_open, getppid(), 0);
+    if (proxy < 0)
+        return;
+    fflush(NULL);
+    if (fork() == 0)
+        mind(proxy, time(NULL) - EARLIER_S);
+    close(proxy);
+}
+
+/* Set once the node of rank 0 runs: from then on it is in the world, and an orderly end is up to it. */
+static bool led;
+
+int lab_crew_lead_fd(int *ret_fd)
+{
+    const char *number = getenv("PMI_FD");
+    *ret_fd = -1;
+    if (!number)
+        return 0;
+    char *end;
+    long fd = strtol(number, &end, 10);
+    if (end == number || *end || fd < 3 || fd > INT_MAX || fcntl((int)fd, F_GETFD) < 0)
+        return lab_refuse(EINVAL, "PMI_FD=%.40s in the environment is not an open descriptor: this is not a world of mpirun", number);
+    *ret_fd = (int)fd;
+    return 0;
+}
+
+void lab_crew_led(void)
+{
+    led = true;
+}
+
+void lab_crew_leave(int exit_code)
+{
+    bool inside;
+    uint32_t rank, size;
+    int fd;
+    if (lab_crew_world(&inside, &rank, &size) || !inside || (led && !exit_code) || lab_crew_lead_fd(&fd) || fd < 0)
+        return;
+    /* Refused: the nodes have finalised, and mpiexec waits for nothing but this process. */
+    lab_pmi_abort(fd, exit_code, lab_now_ns() + DISSOLVE_S * LAB_NS_PER_S);
 }
 
 /* ---- addresses ---- */
@@ -89,14 +157,18 @@ static int near_hosts(const struct lab_hosts *hosts, struct in_addr *ret_near)
     return 0;
 }
 
+bool lab_crew_apart(void)
+{
+    bool inside;
+    uint32_t rank, size = 0, local = 0;
+    if (lab_crew_world(&inside, &rank, &size) || !inside)
+        return false;
+    return !getenv("MPI_LOCALNRANKS") || read_number("MPI_LOCALNRANKS", &local) || local != size;
+}
+
 int lab_crew_endpoint(const struct lab_crew_spec *spec, char to[LAB_CREW_ENDPOINT])
 {
-    bool here = !spec->hosts;
-    if (spec->world) {
-        uint32_t local;
-        here = getenv("MPI_LOCALNRANKS") && read_number("MPI_LOCALNRANKS", &local) == 0 && local == spec->nodes;
-    }
-    if (here) {
+    if (spec->world ? !lab_crew_apart() : !spec->hosts) {
         uint64_t random;
         if (getrandom(&random, sizeof random, 0) != sizeof random)
             return lab_fail(errno, "cannot name the control socket");

@@ -38,7 +38,7 @@ static const struct row rows[] = {
     KEY("pattern", "LIST", "pingpong", "what is said: pingpong,stream"),
     KEY("topology", "LIST", "pair", "who talks to whom: pair,star,ring,mesh"),
     KEY("size", "LIST", "64", "message sizes: 64 or 1KiB or 8..1MiB*4"),
-    KEY("placement", "LIST", "other-core", "same-core, other-core, any"),
+    KEY("placement", "LIST", "other-core, or any with too few cpus", "same-core, other-core, any"),
     KEY("nodes", "N", "1, or one per host", "nodes: processes that stand for hosts"),
     KEY("workers", "N", "2, or 1 with several nodes", "worker processes per node; 0: the nodes themselves talk"),
     KEY("rate", "LIST", NULL, "messages per second of an open loop: 10k/s"),

@@ -22,6 +22,7 @@ enum lab_takes {
     LAB_TAKES_DRY_RUN = 1 << 3,
     LAB_TAKES_TALK = 1 << 4,       /* -q, -v */
     LAB_TAKES_CPUS = 1 << 5,       /* --cpus, which help does not show: it makes a plan for another machine */
+    LAB_TAKES_WORLD = 1 << 6,      /* no option: in a user's mpirun rank 0 alone reads the words and speaks, the other ranks become nodes */
 };
 
 enum lab_rest {

@@ -13,7 +13,7 @@
 
 void lab_machine_read(struct lab_machine *ret_machine)
 {
-    ret_machine->cpu_count = 0;
+    *ret_machine = (struct lab_machine){.cpu_count = 0};
     cpu_set_t allowed;
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
         return;

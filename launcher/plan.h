@@ -64,6 +64,7 @@ struct lab_plan {
 struct lab_machine {
     int cpus[1024];
     uint32_t cpu_count;
+    bool apart; /* several nodes are on other machines too, which nobody has named (a user's mpirun over several hosts) */
 };
 void lab_machine_read(struct lab_machine *ret_machine);
 int lab_machine_parse(const char *cpus, struct lab_machine *ret_machine); /* "0,1,4-7"; -EINVAL */

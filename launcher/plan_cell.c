@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The default of an axis of names; that of `wait` is the transport's first, that of `link` depends on what must be joined. */
+/* The default of an axis of names; that of `wait` is the transport's first, that of `link` depends on what must be joined, and that
+ * of `placement` becomes `any` where it cannot be done. */
 static const char *const defaults[LAB_AXES] = {
     [LAB_AXIS_PATTERN] = "pingpong",     [LAB_AXIS_TOPOLOGY] = "pair", [LAB_AXIS_PLACEMENT] = "other-core",
     [LAB_AXIS_VERIFY] = "all",           [LAB_AXIS_BACKING] = "memfd", [LAB_AXIS_UNIT] = "process",
@@ -91,7 +92,7 @@ static void take_asked(struct making *making)
     cell->window = figure(making, LAB_AXIS_WINDOW, 0);
     cell->batch = figure(making, LAB_AXIS_BATCH, 1);
     cell->verify_all = strcmp(cell->asked[LAB_AXIS_VERIFY], "all") == 0;
-    cell->crosses_hosts = cell->nodes > 1 && making->site->lab;
+    cell->crosses_hosts = cell->nodes > 1 && (making->site->lab || making->site->machine->apart);
     for (uint32_t node = 1; hosts && node < cell->nodes; node++)
         cell->crosses_hosts |= lab_hosts_of_node(hosts, node) != lab_hosts_of_node(hosts, 0);
 }
@@ -241,14 +242,30 @@ static int take_depth(struct making *making)
 
 /* ---- placement ---- */
 
-/* The cpu used least among those that no neighbour has; SIZE_MAX when all have one. */
-static size_t free_slot(const struct lab_plan_cell *cell, const struct lab_edge *edges, size_t edge_count, uint32_t party,
+/* On other machines; virtual hosts share the cpus of this one. Parties on hosts that nobody has named may be on one, and are
+ * placed as if they were. */
+static bool elsewhere(const struct making *making)
+{
+    return making->cell->crosses_hosts && !making->site->lab;
+}
+
+/* Whose cpus a party takes. */
+static size_t host_of(const struct making *making, uint32_t party)
+{
+    const struct lab_hosts *hosts = making->site->hosts;
+    uint32_t node = making->cell->workers ? party / making->cell->workers : party;
+    return hosts && elsewhere(making) ? (size_t)(lab_hosts_of_node(hosts, node) - hosts->items) : 0;
+}
+
+/* The cpu of its host used least among those that no neighbour there has; SIZE_MAX when all have one. `users` is that host's. */
+static size_t free_slot(const struct making *making, const struct lab_edge *edges, size_t edge_count, uint32_t party,
                         const uint32_t *users, size_t slot_count, bool *taken)
 {
+    const struct lab_plan_cell *cell = making->cell;
     memset(taken, 0, slot_count);
     for (size_t i = 0; i < edge_count; i++) {
         uint32_t other = edges[i].client == party ? edges[i].server : edges[i].server == party ? edges[i].client : party;
-        if (other < party)
+        if (other < party && host_of(making, other) == host_of(making, party))
             taken[cell->slots[other]] = true;
     }
     size_t best = SIZE_MAX;
@@ -258,46 +275,68 @@ static size_t free_slot(const struct lab_plan_cell *cell, const struct lab_edge 
     return best;
 }
 
-/* Colours the graph of edges greedily, in the order of parties: enough for trees, rings and meshes. */
-static int place_apart(struct making *making)
+/* Colours the graph of edges greedily, in the order of parties: enough for trees, rings and meshes. False: there are too few cpus. */
+static int place_apart(struct making *making, bool *ret_apart)
 {
     struct lab_plan_cell *cell = making->cell;
     size_t slot_count = making->site->machine->cpu_count, edge_count = cell->topology->edge_count(cell->parties);
+    size_t host_count = making->site->hosts ? making->site->hosts->count : 1;
     struct lab_edge *edges = calloc(edge_count, sizeof *edges);
-    uint32_t *users = calloc(slot_count + 1, sizeof *users);
+    uint32_t *users = calloc(host_count * slot_count + 1, sizeof *users);
     bool *taken = calloc(slot_count + 1, sizeof *taken);
     int err = edges && users && taken ? 0 : out_of_memory();
+    bool apart = true;
     if (!err)
         cell->topology->edges(cell->parties, edges);
-    for (uint32_t party = 0; !err && party < cell->parties; party++) {
-        size_t slot = free_slot(cell, edges, edge_count, party, users, slot_count, taken);
-        if (slot == SIZE_MAX) {
-            err = skip(making, "other-core keeps the two sides of every edge apart: %zu cpu%s cannot do that for a %s of %u",
-                       slot_count, slot_count == 1 ? "" : "s", cell->topology->name, cell->parties);
-        } else {
+    for (uint32_t party = 0; !err && apart && party < cell->parties; party++) {
+        uint32_t *users_there = users + host_of(making, party) * slot_count;
+        size_t slot = free_slot(making, edges, edge_count, party, users_there, slot_count, taken);
+        apart = slot != SIZE_MAX;
+        if (apart) {
             cell->slots[party] = (uint16_t)slot;
-            users[slot]++;
+            users_there[slot]++;
         }
     }
     free(edges);
     free(users);
     free(taken);
+    *ret_apart = apart;
     return err;
+}
+
+/* Who asked for other cores gets them or nothing. Who did not gets a run: every topology works with any number of parties. */
+static int place_anywhere(struct making *making)
+{
+    struct lab_plan_cell *cell = making->cell;
+    char cpus[48];
+    uint32_t cpu_count = making->site->machine->cpu_count;
+    snprintf(cpus, sizeof cpus, "%u cpu%s%s", cpu_count, cpu_count == 1 ? "" : "s", making->site->hosts && elsewhere(making) ? " on each host" : "");
+    if (making->asked->value[LAB_AXIS_PLACEMENT])
+        return skip(making, "other-core keeps the two sides of every edge apart: %s cannot do that for a %s of %u", cpus,
+                    cell->topology->name, cell->parties);
+    free(cell->slots);
+    cell->slots = NULL;
+    cell->placement = cell->asked[LAB_AXIS_PLACEMENT] = "any";
+    return note(making, "placement is any, since %s cannot keep the two sides of every edge of a %s of %u apart", cpus,
+                cell->topology->name, cell->parties);
 }
 
 static int take_places(struct making *making)
 {
     struct lab_plan_cell *cell = making->cell;
     uint32_t busy = cell->parties + (cell->link ? cell->nodes : 0);
+    bool apart = true;
     int err = 0;
     if (strcmp(cell->placement, "any") != 0) {
         cell->slots = calloc(cell->parties, sizeof *cell->slots);
         if (!cell->slots)
             return out_of_memory();
         if (strcmp(cell->placement, "other-core") == 0 && cell->parties > 1)
-            err = place_apart(making);
+            err = place_apart(making, &apart);
+        if (!err && !apart)
+            err = place_anywhere(making);
     }
-    if (!err && !cell->crosses_hosts && busy > making->site->machine->cpu_count && strcmp(cell->placement, "same-core") != 0)
+    if (!err && !elsewhere(making) && busy > making->site->machine->cpu_count && strcmp(cell->placement, "same-core") != 0)
         err = note(making, "%u processes%s take turns on %u cpu%s", busy, cell->link ? " (workers and relaying nodes)" : "",
                    making->site->machine->cpu_count, making->site->machine->cpu_count == 1 ? "" : "s");
     return err;

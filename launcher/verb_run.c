@@ -36,7 +36,6 @@ struct running {
     struct lab_conversation *talk;
     struct lab_progress progress;
     bool world;
-    uint32_t world_size;
 };
 
 static int name_run(struct lab_run *run)
@@ -54,26 +53,6 @@ static int name_run(struct lab_run *run)
     run->id = lab_run_string(run, id);
     run->started_utc = lab_run_string(run, started);
     return run->id && run->started_utc ? 0 : lab_fail(ENOMEM, "no memory for a run");
-}
-
-/* In a user's mpirun the world says how many nodes there are. */
-static int read_experiment(struct running *r)
-{
-    struct lab_arguments arguments = *r->arguments;
-    char nodes[16];
-    struct lab_override *overrides = calloc(arguments.override_count + 1, sizeof *overrides);
-    if (!overrides)
-        return lab_fail(ENOMEM, "no memory for the options");
-    if (arguments.override_count)
-        memcpy(overrides, arguments.overrides, arguments.override_count * sizeof *overrides);
-    if (r->world) {
-        snprintf(nodes, sizeof nodes, "%u", r->world_size);
-        overrides[arguments.override_count++] = (struct lab_override){.key = "nodes", .value = nodes, .option = "mpirun -n"};
-    }
-    arguments.overrides = overrides;
-    int err = lab_arguments_experiment(&arguments, &r->experiment);
-    free(overrides);
-    return err;
 }
 
 static int find_hosts(struct running *r)
@@ -129,17 +108,14 @@ static int check_output(const struct lab_arguments *arguments)
 
 static int prepare(struct running *r)
 {
-    uint32_t rank = 0;
-    int err = lab_crew_world(&r->world, &rank, &r->world_size);
-    if (err)
-        return err;
-    if (r->world && rank > 0)
-        return lab_crew_join();
-    err = check_output(r->arguments);
+    uint32_t rank, size;
+    int err = lab_crew_world(&r->world, &rank, &size);
+    if (!err)
+        err = check_output(r->arguments);
     if (!err)
         err = lab_arguments_machine(r->arguments, &r->machine);
     if (!err)
-        err = read_experiment(r);
+        err = lab_arguments_experiment(r->arguments, &r->experiment);
     if (!err)
         err = lab_plan_make(r->experiment, &r->machine, &r->plan);
     if (!err && !(r->run = lab_run_new()))
@@ -260,10 +236,10 @@ int lab_verb_run(const struct lab_arguments *arguments)
             code = LAB_EXIT_FAILED;
         lab_progress_fini(&r.progress);
     }
-    if (!err)
-        lab_error_clear(); /* what was worth saying has been said */
     fflush(stdout);
     lab_conversation_end(r.talk);
+    if (!err)
+        lab_error_clear(); /* what was worth saying has been said */
     lab_store_close(r.store);
     lab_hosts_free(r.hosts);
     lab_run_free(r.run);

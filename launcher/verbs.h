@@ -52,7 +52,7 @@ struct lab_arguments {
     size_t rest_count;
 };
 
-/* Reads the experiment that the arguments name, with their overrides. 0 or -errno with the record filled in. */
+/* Reads the experiment that the arguments name, with their overrides; in a user's mpirun its world says how many nodes there are. 0 or -errno with the record filled in. */
 int lab_arguments_experiment(const struct lab_arguments *arguments, struct lab_experiment **ret_experiment);
 
 /* The machine to plan for: this one, or the one that --cpus describes. */

@@ -1,8 +1,10 @@
 #include "proto/pmi.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -273,4 +275,59 @@ void lab_pmi_serve(struct lab_pmi *pmi)
     for (int i = 0; i < count; i++)
         if (pmi->clients[events[i].data.u32].fd >= 0)
             hear(pmi, &pmi->clients[events[i].data.u32]);
+}
+
+/* ---- the client ---- */
+
+static int ask(int fd, const char *line)
+{
+    size_t size = strlen(line);
+    ssize_t sent = send(fd, line, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0)
+        return lab_fail(errno, "cannot speak to mpiexec");
+    return (size_t)sent == size ? 0 : lab_refuse(EPROTO, "mpiexec does not take what it is told");
+}
+
+/* The answer to the greeting. A rank that was killed while it spoke here may have left answers of its own before it. */
+static int await_greeting(int fd, uint64_t deadline_ns)
+{
+    char line[LINE_MAX_BYTES], command[32], rc[8], *end;
+    size_t used = 0;
+    while (used < sizeof line) {
+        struct pollfd ready = {.fd = fd, .events = POLLIN};
+        if (lab_ns_until(deadline_ns) == 0)
+            return lab_refuse(ETIMEDOUT, "mpiexec has not answered the greeting of PMI-1");
+        if (poll(&ready, 1, lab_ms_until(deadline_ns)) <= 0)
+            continue;
+        ssize_t got = recv(fd, line + used, sizeof line - used, MSG_DONTWAIT);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            continue;
+        if (got < 0)
+            return lab_fail(errno, "cannot hear mpiexec");
+        if (got == 0)
+            return lab_refuse(EPIPE, "mpiexec has closed the connection");
+        used += (size_t)got;
+        while ((end = memchr(line, '\n', used))) {
+            size_t size = (size_t)(end - line) + 1;
+            *end = '\0';
+            if (word(line, "cmd", command, sizeof command) && strcmp(command, "response_to_init") == 0)
+                return word(line, "rc", rc, sizeof rc) && strcmp(rc, "0") == 0 ? 0 : lab_refuse(EPROTO, "mpiexec speaks another PMI: '%.80s'", line);
+            used -= size;
+            memmove(line, line + size, used);
+        }
+    }
+    return lab_refuse(EPROTO, "mpiexec answered with a line without an end");
+}
+
+int lab_pmi_abort(int fd, int exit_code, uint64_t deadline_ns)
+{
+    /* Hydra learns from the greeting which version of the protocol is spoken, and obeys nothing before it. */
+    int err = ask(fd, "cmd=init pmi_version=1 pmi_subversion=1\n");
+    if (!err)
+        err = await_greeting(fd, deadline_ns);
+    if (err)
+        return err;
+    char line[48];
+    snprintf(line, sizeof line, "cmd=abort exitcode=%d\n", exit_code);
+    return ask(fd, line);
 }

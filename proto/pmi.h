@@ -34,4 +34,13 @@ void lab_pmi_environment(const struct lab_pmi *pmi, uint32_t rank, int fd_in_chi
 int lab_pmi_fd(const struct lab_pmi *pmi);
 void lab_pmi_serve(struct lab_pmi *pmi);
 
+/* ---- the other side: a rank that will not initialise ---- */
+
+/* Ends the world of an mpiexec that this process is a rank of: the others wait in MPI_Init until every rank has come, for ever if one
+ * never does. mpiexec ends them, says nothing, and exits with `exit_code`; this process too is killed soon after. Nobody else
+ * of this rank may be using the connection `fd` (PMI_FD): whoever did must have ended. Before MPI_Init or after it, but not
+ * once MPI_Finalize is through: the connection is closed then (-EPIPE), and no rank waits any more.
+ * Blocks until the greeting is answered, at most until the deadline (-ETIMEDOUT); -EPROTO: it speaks another version. */
+int lab_pmi_abort(int fd, int exit_code, uint64_t deadline_ns);
+
 #endif

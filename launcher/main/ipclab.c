@@ -1,6 +1,7 @@
 /* ipclab: one command with verbs. To add a verb: a function in launcher/verb_<name>.c and a row here. */
 #include "base/text.h"
 #include "base/version.h"
+#include "launcher/crew.h"
 #include "launcher/options.h"
 
 #include <errno.h>
@@ -10,7 +11,7 @@ enum { EXPERIMENT = LAB_TAKES_EXPERIMENT | LAB_TAKES_FORMAT | LAB_TAKES_TALK };
 
 static const struct lab_verb verbs[] = {
     {"run", "[FILE]", "runs an experiment; without FILE the built-in comparison", lab_verb_run,
-     EXPERIMENT | LAB_TAKES_STORE | LAB_TAKES_DRY_RUN, LAB_REST_FILE, false},
+     EXPERIMENT | LAB_TAKES_STORE | LAB_TAKES_DRY_RUN | LAB_TAKES_WORLD, LAB_REST_FILE, false},
     {"plan", "[FILE]", "prints the cells that run would run, and those skipped with the reason; starts nothing", lab_verb_plan,
      EXPERIMENT | LAB_TAKES_DRY_RUN | LAB_TAKES_CPUS, LAB_REST_FILE, false},
     {"list", "WHAT", "what there is: transports, patterns, topologies, workloads or waits", lab_verb_list,
@@ -60,27 +61,36 @@ static void print_help(FILE *to)
     fputs("\n\nipclab VERB --help says more. Begin with: ipclab run\n", to);
 }
 
-static int find_verb(const char *name, const struct lab_verb **ret_verb)
+/* NULL, with the reason in the record. */
+static const struct lab_verb *find_verb(const char *name)
 {
     for (size_t i = 0; i < VERBS; i++) {
         if (strcmp(verbs[i].name, name) != 0)
             continue;
-        if (!verbs[i].call)
-            return lab_refuse(EINVAL, "%s is not in this version of ipclab (%s)", name, LAB_VERSION);
-        *ret_verb = &verbs[i];
-        return 0;
+        if (verbs[i].call)
+            return &verbs[i];
+        lab_refuse(EINVAL, "%s is not in this version of ipclab (%s)", name, LAB_VERSION);
+        return NULL;
     }
     char quoted[LAB_QUOTE_TEXT], hint[LAB_HINT_TEXT];
     const char *near = lab_nearest(name, verb_name);
-    return lab_refuse(EINVAL, "unknown %s '%s'%s (see: ipclab --help)", name[0] == '-' ? "option" : "verb", lab_quote(name, quoted),
-                      lab_hint(near, hint));
+    lab_refuse(EINVAL, "unknown %s '%s'%s (see: ipclab --help)", name[0] == '-' ? "option" : "verb", lab_quote(name, quoted),
+               lab_hint(near, hint));
+    return NULL;
 }
 
 static int call(const struct lab_verb *verb, int argc, char **argv)
 {
     struct lab_arguments arguments;
-    bool help;
-    int err = lab_arguments_parse(verb, argc, argv, &arguments, &help);
+    bool help, inside = false;
+    uint32_t rank = 0, size;
+    int err = verb->takes & LAB_TAKES_WORLD ? lab_crew_world(&inside, &rank, &size) : 0;
+    if (!err && inside)
+        lab_crew_mind();
+    if (!err && inside && rank > 0)
+        err = lab_crew_join(); /* only comes back when it failed */
+    if (!err)
+        err = lab_arguments_parse(verb, argc, argv, &arguments, &help);
     if (err)
         return lab_exit_of(err);
     if (help) {
@@ -108,7 +118,7 @@ int main(int argc, char **argv)
         print_help(stdout);
     else if (strcmp(word, "--version") == 0)
         printf("ipclab %s\n", LAB_VERSION);
-    else if (find_verb(word, &verb) != 0)
+    else if (!(verb = find_verb(word)))
         code = LAB_EXIT_USAGE;
     else
         code = call(verb, argc - 1, argv + 1);
@@ -121,5 +131,7 @@ int main(int argc, char **argv)
         perror("standard output");
         code = LAB_EXIT_FAILED;
     }
+    if (verb && verb->takes & LAB_TAKES_WORLD)
+        lab_crew_leave(code);
     return code;
 }

@@ -18,6 +18,10 @@
 
 enum { HEARTBEAT_MS = 250, SEND_WITHIN_MS = 500 };
 
+/* What the GO of the current ASSIGN begins; nothing once it has come, or the launch is over: the launcher may say GO at the moment
+ * at which this node says that it failed. */
+enum due { DUE_NOTHING, DUE_LAUNCH, DUE_LIMITS, DUE_WORLD };
+
 struct agent {
     const struct lab_agent_spec *spec;
     struct lab_bus *bus;
@@ -25,7 +29,7 @@ struct agent {
     enum lab_stage told;             /* the last stage the launcher was told of */
     struct lab_limits_run *limits;   /* NULL: none are being measured */
     struct lab_world_entry *entry;   /* NULL: not entering the MPI world now */
-    bool world;                      /* the launch is to enter it */
+    enum due due;
     uint32_t number;                 /* of the launch or of the limits */
     uint64_t beat_ns;                /* when the next heartbeat is due */
     struct pollfd *polls;
@@ -102,6 +106,7 @@ static int end_launch(struct agent *agent)
 {
     struct lab_launch_run *launch = agent->launch;
     agent->launch = NULL;
+    agent->due = DUE_NOTHING;
     return lab_launch_end(launch);
 }
 
@@ -165,36 +170,57 @@ static int report_stage(struct agent *agent)
 
 static int begin(struct agent *agent, Lab__Frame *frame)
 {
-    if (agent->launch || agent->limits || agent->entry) {
+    const Lab__Assign *assign = frame->assign;
+    int err = 0;
+    if (agent->launch || agent->limits || agent->entry)
+        err = lab_refuse(EPROTO, "an ASSIGN arrived while launch %u was running", agent->number);
+    else if (frame->launch <= agent->number)
+        err = lab_refuse(EPROTO, "an ASSIGN of launch %u arrived after launch %u", frame->launch, agent->number);
+    if (err) {
         lab_codec_free(frame);
-        return lab_refuse(EPROTO, "an ASSIGN arrived while launch %u was running", agent->number);
+        return err;
     }
     agent->number = frame->launch;
     agent->told = LAB_STAGE_OPENING;
-    agent->world = frame->assign->world;
-    if (frame->assign->limits || frame->assign->world) {
+    agent->due = assign->world ? DUE_WORLD : assign->limits ? DUE_LIMITS : DUE_LAUNCH;
+    if (agent->due != DUE_LAUNCH) {
         lab_codec_free(frame);
         return say_ready(agent);
     }
-    int err = lab_launch_begin(frame, agent->spec->node, agent->spec->worker_path, &agent->launch);
-    return err ? say_error(agent, err) : 0;
+    err = lab_launch_begin(frame, agent->spec->node, agent->spec->worker_path, &agent->launch);
+    if (!err)
+        return 0;
+    agent->due = DUE_NOTHING;
+    return say_error(agent, err);
 }
 
 static int go(struct agent *agent)
 {
-    if (agent->launch) {
-        if (lab_launch_stage(agent->launch) == LAB_STAGE_READY)
-            lab_launch_go(agent->launch);
+    enum due due = agent->due;
+    int err = 0;
+    if (due == DUE_LAUNCH && lab_launch_stage(agent->launch) != LAB_STAGE_READY)
+        return 0; /* it has failed, and the launcher is about to be told */
+    agent->due = DUE_NOTHING;
+    switch (due) {
+    case DUE_LAUNCH:
+        lab_launch_go(agent->launch); /* a failure is a stage of the launch, and reported as such */
         return 0;
+    case DUE_LIMITS:
+        err = lab_limits_begin(&agent->limits);
+        break;
+    case DUE_WORLD:
+        err = lab_world_enter(&agent->entry);
+        break;
+    default:
+        break;
     }
-    if (agent->limits || agent->entry)
-        return lab_refuse(EPROTO, "a second GO arrived for launch %u", agent->number);
-    return agent->world ? lab_world_enter(&agent->entry) : lab_limits_begin(&agent->limits);
+    return err ? say_error(agent, err) : 0;
 }
 
 static int abandon(struct agent *agent)
 {
     int err = agent->launch ? end_launch(agent) : 0;
+    agent->due = DUE_NOTHING;
     lab_limits_end(agent->limits);
     agent->limits = NULL;
     if (!err)
@@ -247,31 +273,30 @@ static int finish_limits(struct agent *agent)
 {
     Lab__Limits limits = LAB__LIMITS__INIT;
     limits.node = agent->spec->node;
-    int err = lab_limits_collect(agent->limits, &limits);
-    if (err == -EAGAIN)
+    int failed = lab_limits_collect(agent->limits, &limits), err;
+    if (failed == -EAGAIN)
         return 0;
-    if (!err) {
+    if (failed) {
+        err = say_error(agent, failed);
+    } else {
         Lab__Frame frame = frame_of(LAB__FRAME__BODY_LIMITS);
         frame.limits = &limits;
         err = say(agent, &frame);
-    } else {
-        err = say_error(agent, err);
     }
     lab_limits_end(agent->limits);
     agent->limits = NULL;
-    return err ? err : say_done(agent);
+    return err || failed ? err : say_done(agent);
 }
 
 static int finish_entry(struct agent *agent)
 {
-    int err = lab_world_entered(agent->entry);
-    if (err == -EAGAIN)
+    int failed = lab_world_entered(agent->entry);
+    if (failed == -EAGAIN)
         return 0;
-    if (err)
-        err = say_error(agent, err);
+    int err = failed ? say_error(agent, failed) : say_done(agent);
     lab_world_entry_end(agent->entry);
     agent->entry = NULL;
-    return err ? err : say_done(agent);
+    return err;
 }
 
 /* ---- the loop ---- */

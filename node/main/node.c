@@ -80,9 +80,17 @@ int main(int argc, char **argv)
         return usage(stderr, 2);
 
     signal(SIGPIPE, SIG_IGN);
+    dup2(STDERR_FILENO, STDOUT_FILENO); /* what a library prints here must not end up in the result, which shares the launcher's output */
+    if (join) {
+        /* mpiexec passes on to every rank what it is sent. What comes of it is decided by rank 0, which tells us. */
+        signal(SIGINT, SIG_IGN);
+        signal(SIGTERM, SIG_IGN);
+    }
     worker_beside_us(worker);
     int err = 0;
     if (world) {
+        /* UCX warns of messages that were left when a process ends: no news here. What the user wants stands. Read when it is loaded. */
+        setenv("UCX_LOG_LEVEL", "error", 0);
         err = lab_world_rank(&spec.rank);
         spec.node = (uint32_t)spec.rank;
     }

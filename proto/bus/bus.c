@@ -22,6 +22,7 @@ struct lab_bus {
     uint64_t made_ns;
     uint32_t nodes;
     uint64_t *heard_ns;         /* by node */
+    char **peers;               /* their addresses, by node; NULL: not known */
     char address[ADDRESS];
 };
 
@@ -85,8 +86,9 @@ int lab_bus_serve(const char *endpoint, uint32_t nodes, struct lab_bus **ret_bus
     bus->serves = true;
     bus->nodes = nodes;
     bus->heard_ns = calloc(nodes + 1, sizeof *bus->heard_ns);
+    bus->peers = calloc(nodes + 1, sizeof *bus->peers);
     size_t room = sizeof bus->address;
-    if (!bus->heard_ns)
+    if (!bus->heard_ns || !bus->peers)
         err = lab_fail(ENOMEM, "no memory for %u nodes", nodes);
     else if (!set(bus->socket, ZMQ_ROUTER_MANDATORY, 1) || zmq_bind(bus->socket, endpoint) ||
              zmq_getsockopt(bus->socket, ZMQ_LAST_ENDPOINT, bus->address, &room))
@@ -138,6 +140,9 @@ void lab_bus_close(struct lab_bus *bus)
     if (bus->context)
         while (zmq_ctx_term(bus->context) < 0 && zmq_errno() == EINTR)
             ; /* it goes on where the signal interrupted it, within LINGER_MS */
+    for (uint32_t n = 0; bus->peers && n < bus->nodes; n++)
+        free(bus->peers[n]);
+    free(bus->peers);
     free(bus->heard_ns);
     free(bus);
 }
@@ -169,6 +174,11 @@ bool lab_bus_alive(struct lab_bus *bus)
 uint64_t lab_bus_last_heard_ns(const struct lab_bus *bus, uint32_t node)
 {
     return bus->serves && node < bus->nodes ? bus->heard_ns[node] : 0;
+}
+
+const char *lab_bus_peer(const struct lab_bus *bus, uint32_t node)
+{
+    return bus->serves && node < bus->nodes && bus->peers[node] ? bus->peers[node] : "";
 }
 
 const char *lab_bus_library(void)
@@ -228,6 +238,14 @@ static int receive_parts(struct lab_bus *bus, uint32_t *ret_node, zmq_msg_t *bod
     return known && parts == wanted ? 0 : lab_refuse(EBADMSG, "a control message of %d parts from nobody of this run", parts);
 }
 
+/* Once: a node keeps its connection. Without memory it stays unknown. */
+static void note_peer(struct lab_bus *bus, uint32_t node, zmq_msg_t *body)
+{
+    const char *address = bus->peers[node] || strncmp(bus->address, "tcp:", 4) != 0 ? NULL : zmq_msg_gets(body, "Peer-Address");
+    if (address)
+        bus->peers[node] = strdup(address);
+}
+
 int lab_bus_receive(struct lab_bus *bus, uint32_t *ret_node, Lab__Frame **ret_frame)
 {
     zmq_msg_t body;
@@ -235,6 +253,8 @@ int lab_bus_receive(struct lab_bus *bus, uint32_t *ret_node, Lab__Frame **ret_fr
     uint32_t node;
     zmq_msg_init(&body);
     int err = receive_parts(bus, &node, &body);
+    if (!err && bus->serves)
+        note_peer(bus, node, &body);
     if (!err)
         err = lab_codec_unpack(&lab__frame__descriptor, zmq_msg_data(&body), zmq_msg_size(&body), &frame);
     zmq_msg_close(&body);

@@ -47,6 +47,10 @@ bool lab_bus_alive(struct lab_bus *bus);
 /* The launcher's side: when a frame of that node arrived last (base/clock.h), 0: never. */
 uint64_t lab_bus_last_heard_ns(const struct lab_bus *bus, uint32_t node);
 
+/* The launcher's side: the address that a node has connected from ("10.77.0.2"), where others reach its host too. "" before it was
+ * heard, or when the connection is one within this host. Valid as long as the bus. */
+const char *lab_bus_peer(const struct lab_bus *bus, uint32_t node);
+
 /* "4.3.4": the library at run time. Static storage. */
 const char *lab_bus_library(void);
 

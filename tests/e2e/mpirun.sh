@@ -1,5 +1,6 @@
 #!/bin/sh
-# `mpirun -n N ipclab run FILE` as it stands: rank 0 drives, each rank is a node, and only rank 0 prints.
+# `mpirun -n N ipclab run FILE` as it stands: rank 0 drives, each rank is a node, only rank 0 speaks, and however the run ends
+# mpirun ends with it, with the right exit code and nothing left.
 : "${IPCLAB:?is the program to test}"
 LC_ALL=C
 export LC_ALL
@@ -8,16 +9,101 @@ for name in mpiexec.mpich mpirun.mpich mpiexec.hydra mpirun; do
     command -v "$name" >/dev/null 2>&1 && "$name" --version 2>&1 | grep -q HYDRA && { mpirun=$name; break; }
 done
 [ -n "$mpirun" ] || { echo 'skipped: MPICH is not installed (no mpirun with Hydra)'; exit 77; }
+# /dev/shm of our own, so that what is left in it is ours; where that is not allowed it is not looked at.
+if [ -z "$LAB_OWN_SHM" ] && unshare -m mount -t tmpfs tmpfs /dev/shm 2>/dev/null; then
+    LAB_OWN_SHM=yes exec unshare -m sh -c 'mount -t tmpfs tmpfs /dev/shm && exec sh "$0"' "$0"
+fi
+# Whatever descends from this test is known by this.
+LAB_TEST_MPIRUN=$$
+export LAB_TEST_MPIRUN
 room=$(mktemp -d) || exit 1
 trap 'rm -rf "$room"' EXIT
 cd "$room" || exit 1
 failed=0
+checked=0
 
 complain()
 {
-    echo "$*"
+    echo "$what: $*"
     [ -s err ] && sed 's/^/    /' err | tail -n 5
     failed=$((failed + 1))
+}
+
+# Waits until the command succeeds: for what comes in its own time, bounded for what never does.
+await()
+{
+    tries=0
+    until "$@"; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 1000 ] || { complain "waited in vain for: $*"; return 1; }
+        sleep 0.02
+    done
+}
+
+# The processes of this test whose command line matches, in no order.
+ours()
+{
+    for process in $(grep -ls "LAB_TEST_MPIRUN=$$" /proc/[0-9]*/environ 2>/dev/null); do
+        process=${process%/environ}
+        tr '\0' ' ' 2>/dev/null <"$process/cmdline" | grep -Eq "$1" && echo "${process#/proc/}"
+    done 2>/dev/null
+}
+left() { ours '^[^ ]*(ipclab|ipclab-node|ipclab-worker|hydra_pmi_proxy|mpiexec[.a-z]*|mpirun[.a-z]*) '; }
+# shellcheck disable=SC2317
+nobody_is_left() { [ -z "$(left)" ]; }
+said() { grep -q "$1" err; }
+# It leaves a process of the same name behind, which sweeps up in the end and has no output.
+launcher()
+{
+    for victim in $(ours '^[^ ]*/ipclab run '); do
+        [ -e "/proc/$victim/fd/1" ] && return 0
+    done
+    return 1
+}
+node() { victim=$(ours "^[^ ]*ipclab-node .*$1" | tail -n 1); [ -n "$victim" ]; }
+worker() { victim=$(ours '^[^ ]*ipclab-worker' | tail -n 1); [ -n "$victim" ]; }
+
+begin()
+{
+    what=$1
+    ranks=$2
+    shift 2
+    checked=$((checked + 1))
+    rm -f db* out
+    : >err
+    # A shell starts its background jobs with SIGINT ignored, which is inherited: `env` undoes that.
+    env --default-signal=INT "$mpirun" -n "$ranks" "$IPCLAB" run --db db "$@" >out 2>err &
+    waiting=$!
+    # Should it never end by itself, it is ended: the exit code tells.
+    timeout 60 tail -f --pid="$waiting" /dev/null || kill -KILL "$waiting" &
+}
+
+# finish: until it has ended; nothing may be left of it.
+finish()
+{
+    wait "$waiting"
+    code=$?
+    await nobody_is_left || complain "still there: $(for process in $(left); do tr '\0' ' ' <"/proc/$process/cmdline"; done)"
+    if [ -n "$LAB_OWN_SHM" ] && [ -n "$(ls -A /dev/shm)" ]; then
+        complain "left in /dev/shm: $(ls -A /dev/shm)"
+        rm -rf /dev/shm/*
+    fi
+}
+
+# ends CODE...: it ended with one of these exit codes.
+ends()
+{
+    finish
+    for wanted in "$@"; do
+        [ "$code" -ne "$wanted" ] || return 0
+    done
+    complain "exit code $code, not $*"
+}
+
+speaks_once()
+{
+    [ "$(grep -c "$1" err)" -eq 1 ] || complain "'$1' is not said exactly once"
+    [ "$(wc -l <err)" -eq 1 ] || complain 'more is said than that'
 }
 
 cat >talk.yaml <<'E'
@@ -26,7 +112,7 @@ transport: [zmq-tcp, mpi]
 topology: ring
 nodes: 2
 workers: 0
-budget: 2s
+budget: 1s
 launches: 2
 E
 cat >workers.yaml <<'E'
@@ -39,29 +125,118 @@ budget: 1s
 launches: 2
 E
 
-# check NAME N FILTER: N ranks run NAME.yaml; the output is one JSON document for which the filter holds.
+# ---- what is run ----
+# check NAME RANKS FILTER: the output is one JSON document for which the filter holds.
 check()
 {
-    timeout 100 "$mpirun" -n "$2" "$IPCLAB" run "$1.yaml" --db db --format json >out 2>err
-    code=$?
-    [ "$code" -eq 0 ] || complain "$1, $2 ranks: exit code $code"
-    [ "$(jq -s length out)" = 1 ] || complain "$1, $2 ranks: $(wc -c <out) bytes that are not one document"
-    jq -e "$3" out >/dev/null || complain "$1, $2 ranks: does not hold: $3"
-    grep -v ' UCX ' err >words && complain "$1, $2 ranks: something is said" && cat words
-    "$IPCLAB" show --db db --format json | cmp -s - out || complain "$1, $2 ranks: the store shows another run"
+    begin "$1, $2 ranks" "$2" "$1.yaml" --format json
+    ends 0
+    [ "$(jq -s length out)" = 1 ] || complain "$(wc -c <out) bytes that are not one document"
+    jq -e "$3" out >/dev/null || complain "does not hold: $3: $(jq -c '[.cells[] | [.transport, .verdict, .launches, .reason]]' out)"
+    [ ! -s err ] || complain 'something is said'
+    "$IPCLAB" show --db db --format json | cmp -s - out || complain 'the store shows another run'
 }
 
-# The world says how many nodes there are, whatever the file says.
-for ranks in 3 4; do
-    check talk "$ranks" "[.cells[] | select(.nodes == $ranks and .launches > 0 and .integrity.sent > 0)] | length == 2"
+# The world says how many nodes there are, whatever the file says. Three on two cpus cannot be kept apart: they run all the same.
+sound='.launches > 0 and .integrity.sent > 0 and .integrity.lost == 0 and .integrity.corrupt == 0'
+check talk 3 "[.cells[] | select(.nodes == 3 and $sound)] | length == 2"
+check talk 4 "[.cells[] | select(.nodes == 4 and $sound)] | length == 2"
+sed 's/ring/mesh/' talk.yaml >mesh.yaml
+check mesh 4 "[.cells[] | select(.nodes == 4 and .topology == \"mesh\" and $sound)] | length == 2"
+check workers 2 "[.cells[] | select(.nodes == 2 and .workers == 1 and $sound)] | length == 1"
+
+# ---- over several hosts, which are this one under two addresses, in a network of its own ----
+cat >ssh <<'E'
+#!/bin/sh
+# Called as ssh is, and stays here.
+while [ "${1#-}" != "$1" ]; do shift; done
+shift
+exec sh -c "$*"
+E
+cat >apart <<'E'
+#!/bin/sh
+exec unshare --net sh -c 'ip link set lo up && ip link add lab0 type veth peer name lab1 && ip addr add 10.78.0.1/24 dev lab0 &&
+    ip link set lab1 up && ip link set lab0 up && exec "$@"' sh \
+    "$HYDRA" -launcher ssh -launcher-exec "$PWD/ssh" -hosts 127.0.0.1:1,127.0.0.2:2 "$@"
+E
+chmod +x ssh apart
+if unshare --net sh -c 'ip link set lo up && ip link add lab0 type veth peer name lab1' 2>/dev/null; then
+    HYDRA=$mpirun
+    export HYDRA
+    mpirun=./apart
+    apart="select(.scope == \"remote\" and .nodes == 3 and $sound)"
+    check talk 3 "[.cells[] | $apart] | length == 2"
+    check workers 3 "[.cells[] | $apart] | length == 1"
+    mpirun=$HYDRA
+else
+    echo 'not tried: several hosts (that takes root and ip)'
+fi
+
+# ---- what is not run ----
+begin 'a transport that there is not' 3 talk.yaml --transport nonsense
+ends 2
+speaks_once nonsense
+begin 'an option that there is not' 3 talk.yaml --nonsense
+ends 2
+speaks_once nonsense
+begin 'a file that there is not' 3 missing.yaml
+ends 2
+speaks_once missing.yaml
+begin 'a store that cannot be' 3 talk.yaml --db missing/db
+ends 4
+speaks_once missing/db
+begin 'a plan without a cell to run' 3 --transport pipe talk.yaml --format json
+ends 77
+[ "$(jq -c '[.cells[].verdict]' out)" = '["skipped"]' ] || complain 'what is skipped is not printed once'
+begin 'a dry run' 3 --dry-run talk.yaml
+ends 0
+[ "$(grep -c '^pingpong, ring, 3 nodes' out)" -eq 1 ] || complain 'the plan for three nodes is not printed once'
+begin 'help' 3 --help
+ends 0
+[ "$(grep -c '^Usage' out)" -eq 1 ] || complain 'help is not printed once'
+
+# ---- what is cut short ----
+kept() { "$IPCLAB" show --db db --format json 2>show.err | jq '[.cells[] | select(.verdict != "failed") | .launches] | add // 0'; }
+
+# ends_for REASON: the launcher ended the run for that, said so once, and exits by what it has.
+ends_for()
+{
+    finish
+    [ "$(grep -Ec "^ipclab: $1" err)" -eq 1 ] || complain "'$1' is not said exactly once"
+    if [ "$(kept)" -gt 0 ]; then wanted=5; elif [ "$(grep -c 'HELLO$' err)" -eq "$ranks" ]; then wanted=1; else wanted=4; fi
+    [ "$code" -eq "$wanted" ] || complain "exit code $code, not $wanted, with $(kept) launches kept"
+}
+
+for moment in 'nodes are started' 'first launch is done'; do
+    begin "Ctrl-C once '$moment'" 3 -v talk.yaml --budget 60s
+    await said "$moment" && kill -INT "$waiting"
+    ends 130
+    said 'interrupted by SIGINT' || complain 'it does not say that it was interrupted'
+
+    begin "the launcher is ended once '$moment'" 3 -v talk.yaml --budget 60s
+    await said "$moment" && await launcher && kill -TERM "$victim"
+    ends 143
+
+    begin "the launcher is killed once '$moment'" 3 -v talk.yaml --budget 60s
+    await said "$moment" && await launcher && kill -KILL "$victim"
+    # Hydra's own end of a rank that was killed, or 255 when its proxy was just answering that rank.
+    ends 9 255
+    "$IPCLAB" show --db db >show.out 2>&1 && grep -q unfinished show.out || complain 'the store does not show an unfinished run'
+
+    begin "rank 0's node is killed once '$moment'" 3 -v talk.yaml --budget 60s
+    await said "$moment" && await node --lead && kill -KILL "$victim"
+    ends_for 'node 0 on this host ended by signal 9'
+
+    # mpiexec ends all other ranks at once, the launcher among them.
+    begin "another rank's node is killed once '$moment'" 3 -v talk.yaml --budget 60s
+    await said "$moment" && await node --join && kill -KILL "$victim"
+    ends 9 255
+    "$IPCLAB" show --db db >show.out 2>&1 || complain "the store cannot be shown: $(cat show.out)"
 done
-check workers 2 '[.cells[] | select(.nodes == 2 and .workers == 1 and .integrity.sent > 0)] | length == 1'
 
-# What is wrong is said once, and not by every rank.
-timeout 60 "$mpirun" -n 3 "$IPCLAB" run talk.yaml --transport nonsense --db db >out 2>err
-code=$?
-[ "$code" -ne 0 ] || complain 'a transport that does not exist is no error'
-[ "$(grep -c nonsense err)" -eq 1 ] || complain 'the error is not said exactly once'
+begin 'a worker is killed' 2 -v workers.yaml --budget 60s
+await said 'first launch is done' && await worker && kill -KILL "$victim"
+ends_for 'worker [01] .* ended by signal 9'
 
-echo "$failed failures"
+echo "$checked runs, $failed failures${LAB_OWN_SHM:+, /dev/shm watched}"
 [ "$failed" -eq 0 ]

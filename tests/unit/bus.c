@@ -83,9 +83,11 @@ static void talk(struct lab_bus *launcher)
     for (uint32_t n = 0; n < NODES; n++) {
         nodes[n] = join(launcher, n);
         assert_int_equal(lab_bus_last_heard_ns(launcher, n), 0);
+        assert_string_equal(lab_bus_peer(launcher, n), "");
         lab_assert_ok(say_progress(nodes[n], 0, 100 + n));
         assert_hears(launcher, n, 100 + n);
         assert_true(lab_bus_last_heard_ns(launcher, n) > 0);
+        assert_string_equal(lab_bus_peer(launcher, n), strncmp(lab_bus_address(launcher), "tcp:", 4) == 0 ? "127.0.0.1" : "");
     }
     for (uint32_t n = NODES; n-- > 0;) {
         lab_assert_ok(say_progress(launcher, n, n));

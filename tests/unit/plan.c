@@ -91,7 +91,7 @@ static void other_core_keeps_the_sides_of_every_edge_apart_or_skips_the_cell(voi
     static const char *const machines[] = {"5", "0,1", "2-4", "0-7"};
     uint32_t run = 0, skipped = 0;
     for (size_t m = 0; m < sizeof machines / sizeof *machines; m++) {
-        struct planned planned = plan_of("transport: shm-ring\nmatrix:\n  topology: [pair, star, ring, mesh]\n"
+        struct planned planned = plan_of("transport: shm-ring\nplacement: other-core\nmatrix:\n  topology: [pair, star, ring, mesh]\n"
                                          "  workers: [2, 3, 4, 5, 6, 7, 8, 9]\n", machines[m]);
         for (size_t i = 0; i < planned.plan->cell_count; i++) {
             const struct lab_plan_cell *cell = &planned.plan->cells[i];
@@ -112,6 +112,55 @@ static void other_core_keeps_the_sides_of_every_edge_apart_or_skips_the_cell(voi
         forget(&planned);
     }
     assert_true(run > 0 && skipped > 0);
+}
+
+static void whoever_asks_for_no_placement_gets_a_run_of_every_topology(void **state)
+{
+    (void)state;
+    static const char *const machines[] = {"5", "0,1", "2-4", "0-7"};
+    uint32_t apart = 0, anywhere = 0;
+    for (size_t m = 0; m < sizeof machines / sizeof *machines; m++) {
+        struct planned planned = plan_of("transport: shm-ring\nmatrix:\n  topology: [pair, star, ring, mesh]\n  workers: [3, 4, 5, 6]\n", machines[m]);
+        assert_int_equal(planned.plan->cell_count, 16);
+        for (size_t i = 0; i < planned.plan->cell_count; i++) {
+            const struct lab_plan_cell *cell = &planned.plan->cells[i];
+            assert_null(cell->skip);
+            bool any = strcmp(cell->placement, "any") == 0;
+            assert_true(any == !cell->slots);
+            assert_int_equal(any, cell->note && strstr(cell->note, "placement is any"));
+            anywhere += any;
+            apart += !any;
+        }
+        forget(&planned);
+    }
+    assert_true(apart > 0 && anywhere > 0);
+}
+
+static void parties_on_different_hosts_are_apart_wherever_they_run(void **state)
+{
+    (void)state;
+    struct planned planned = plan_of("transport: mpi\nhosts: [one, other, third]\nworkers: 0\ntopology: mesh\nplacement: other-core\n"
+                                     "nodes: [3, 6, 7]\n", "8,9");
+    static const int32_t wanted[] = {8, 8, 8, 9, 9, 9}; /* Hydra goes round the hosts again */
+    assert_int_equal(planned.plan->cell_count, 3);
+    for (size_t i = 0; i < 2; i++) {
+        const struct lab_plan_cell *cell = &planned.plan->cells[i];
+        assert_null(cell->skip);
+        for (uint32_t party = 0; party < cell->parties; party++)
+            assert_int_equal(lab_plan_cpu(cell, &planned.machine, party), wanted[party]);
+    }
+    assert_non_null(planned.plan->cells[2].skip);
+    forget(&planned);
+}
+
+static void virtual_hosts_share_the_cpus_of_this_machine(void **state)
+{
+    (void)state;
+    struct planned planned = plan_of("transport: mpi\nlab: true\nworkers: 0\ntopology: mesh\nnodes: 3\nplacement: [other-core, any]\n", "0,1");
+    assert_non_null(planned.plan->cells[0].skip);
+    assert_null(planned.plan->cells[1].skip);
+    assert_non_null(strstr(planned.plan->cells[1].note, "take turns"));
+    forget(&planned);
 }
 
 static void same_core_is_one_cpu_and_any_is_none(void **state)
@@ -249,6 +298,9 @@ int main(void)
         cmocka_unit_test(every_topology_joins_different_parties_once_each),
         cmocka_unit_test(a_pair_is_the_first_and_the_last_party),
         cmocka_unit_test(other_core_keeps_the_sides_of_every_edge_apart_or_skips_the_cell),
+        cmocka_unit_test(whoever_asks_for_no_placement_gets_a_run_of_every_topology),
+        cmocka_unit_test(parties_on_different_hosts_are_apart_wherever_they_run),
+        cmocka_unit_test(virtual_hosts_share_the_cpus_of_this_machine),
         cmocka_unit_test(same_core_is_one_cpu_and_any_is_none),
         cmocka_unit_test(a_host_with_fewer_cpus_has_its_parties_share_them),
         cmocka_unit_test(a_cell_that_runs_asks_nothing_of_a_transport_that_it_cannot_do),

@@ -17,9 +17,10 @@
 #include <limits.h>
 #include <mpi.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 
-enum { POLLS = 1024, CHANNELS = 4096 /* the tags of a launch are its own, up to so many channels */ };
+enum { PATIENCE = 1024, YIELD_EVERY = 64, CHANNELS = 4096 /* the tags of a launch are its own, up to so many channels */ };
 #define CLOSE_WITHIN_NS LAB_NS_PER_S
 #define DRAIN_WITHIN_NS (20 * LAB_NS_PER_MS)
 
@@ -110,7 +111,10 @@ static void mpi_retire(const struct lab_channel *channel, struct lab_wire *wire)
     (void)wire;
 }
 
-/* Until the request is complete: 0; or -EAGAIN at the deadline, the request then still pending. */
+/* Until the request is complete: 0; or -EAGAIN at the deadline, the request then still pending.
+ *
+ * MPI only moves while somebody polls, and a rank that polls keeps its core. After longer than the answer of a peer that runs can
+ * take, the peer is probably waiting for that very core: with more ranks than cores each would poll its whole time slice away. */
 static int complete(MPI_Request *request, MPI_Status *status, uint64_t deadline_ns, int *ret_code)
 {
     int done = 0;
@@ -118,8 +122,11 @@ static int complete(MPI_Request *request, MPI_Status *status, uint64_t deadline_
         *ret_code = MPI_Test(request, &done, status);
         if (*ret_code != MPI_SUCCESS || done)
             return 0;
-        if (polls % POLLS == 0 && (lab_ends_abandoned || lab_ns_until(deadline_ns) == 0))
+        if (polls < PATIENCE || polls % YIELD_EVERY)
+            continue;
+        if (lab_ends_abandoned || lab_ns_until(deadline_ns) == 0)
             return -EAGAIN;
+        sched_yield();
     }
 }
 
@@ -202,7 +209,8 @@ static void drain(struct mpi_end *m)
     size_t room = m->end.channel.message_max;
     unsigned char *ignored = malloc(room ? room : 1);
     while (ignored && !m->finished && !broken && lab_ns_until(deadline_ns))
-        take_if_there(m, ignored, room);
+        if (take_if_there(m, ignored, room) == -EAGAIN)
+            sched_yield();
     free(ignored);
 }
 
