@@ -19,8 +19,12 @@
 enum {
     HELLO_LOCAL_S = 5, HELLO_REMOTE_S = 10, /* a node that starts on a busy host is not a node that failed */
     STEP_LOCAL_S = 3, STEP_REMOTE_S = 10, STEP_MPI_S = 10,
-    ABORT_MS = 3000, SILENT_S = 2, GRACE_MS = 500, LIMITS_S = 5,
+    ABORT_MS = 3000, SILENT_S = 2, GRACE_MS = 500, LIMITS_S = 5, BETTER_MS = 500,
 };
+
+/* Who died matters more than what others then missed. One death shows itself in several places, in any order: the surer reason replaces
+ * the other if it comes soon. */
+enum certainty { GUESSED, NOTICED, KNOWN };
 
 enum stage { IDLE, ASSIGNED, LISTENING, READY, RUNNING, DONE, FAULTED };
 
@@ -44,6 +48,8 @@ struct lab_conversation {
     int signal_fd, signal;
     sigset_t mask_before;
     bool over, all_greeted, leaving;
+    enum certainty certainty;    /* of `failure`, once over */
+    uint64_t better_until_ns;    /* how long a better reason is waited for */
     bool launch_failed;          /* the launch's fault is recorded in `failure` */
     int failure_code;
     char failure[LAB_ERROR_TEXT];
@@ -72,12 +78,14 @@ static void fail_launch(struct lab_conversation *talk, int code, const char *tex
     snprintf(talk->failure, sizeof talk->failure, "%s", text);
 }
 
-/* Who died matters more than what others then missed: a death replaces an earlier, milder reason. */
-static void end_all(struct lab_conversation *talk, int code, const char *text)
+static void end_all(struct lab_conversation *talk, enum certainty certainty, int code, const char *text)
 {
-    if (talk->over)
+    if (talk->over && certainty <= talk->certainty)
         return;
+    if (!talk->over)
+        talk->better_until_ns = lab_now_ns() + BETTER_MS * LAB_NS_PER_MS;
     talk->over = talk->launch_failed = true;
+    talk->certainty = certainty;
     talk->failure_code = code;
     snprintf(talk->failure, sizeof talk->failure, "%s", text);
 }
@@ -95,14 +103,22 @@ static void keep(Lab__Frame **slot, Lab__Frame *frame)
     *slot = frame;
 }
 
-static void hear_fault(struct lab_conversation *talk, uint32_t node, const Lab__Fault *fault)
+/* `of_node`: it is about no launch, and the node ends. */
+static void hear_fault(struct lab_conversation *talk, uint32_t node, const Lab__Fault *fault, bool of_node)
 {
-    talk->peers[node].stage = FAULTED;
-    if (fault->signal) /* a worker was killed: nobody asked for that */
-        end_all(talk, ECHILD, fault->text);
+    char text[LAB_ERROR_TEXT];
+    if (talk->spec.crew.hosts)
+        snprintf(text, sizeof text, "host %.255s: %.700s", lab_crew_host(talk->crew, node), fault->text);
     else
-        fail_launch(talk, fault->error ? fault->error : EIO, fault->text);
-    lab_conversation_tell(talk, "node %u: FAULT: %s%s%s", node, fault->text, fault->where[0] ? " at " : "", fault->where);
+        snprintf(text, sizeof text, "%s", fault->text);
+    talk->peers[node].stage = FAULTED;
+    if (of_node)
+        end_all(talk, NOTICED, fault->error ? fault->error : EIO, text);
+    else if (fault->signal) /* a worker was killed: nobody asked for that */
+        end_all(talk, KNOWN, ECHILD, text);
+    else
+        fail_launch(talk, fault->error ? fault->error : EIO, text);
+    lab_conversation_tell(talk, "node %u: FAULT: %s%s%s", node, text, fault->where[0] ? " at " : "", fault->where);
 }
 
 /* Takes the frame over. */
@@ -114,6 +130,8 @@ static void hear(struct lab_conversation *talk, uint32_t node, Lab__Frame *frame
         peer->greeted = kept = true;
         keep(&peer->hello, frame);
         lab_conversation_tell(talk, "node %u: HELLO", node);
+    } else if (frame->body_case == LAB__FRAME__BODY_FAULT && !frame->launch) {
+        hear_fault(talk, node, frame->fault, true);
     } else if (frame->launch == talk->number && frame->launch) {
         switch (frame->body_case) {
         case LAB__FRAME__BODY_LISTEN:
@@ -135,7 +153,7 @@ static void hear(struct lab_conversation *talk, uint32_t node, Lab__Frame *frame
             kept = true;
             break;
         case LAB__FRAME__BODY_FAULT:
-            hear_fault(talk, node, frame->fault);
+            hear_fault(talk, node, frame->fault, false);
             break;
         default: /* PROGRESS: that it came is what it says */
             break;
@@ -154,7 +172,7 @@ static void hear_all(struct lab_conversation *talk)
         if (err == -EAGAIN)
             return;
         if (err == -EPROTONOSUPPORT)
-            end_all(talk, EPROTONOSUPPORT, lab_error_last()->text);
+            end_all(talk, KNOWN, EPROTONOSUPPORT, lab_error_last()->text);
         else if (err)
             lab_conversation_tell(talk, "ignored: %s", lab_error_last()->text);
         else
@@ -168,7 +186,7 @@ static void watch_crew(struct lab_conversation *talk)
     while (talk->crew && lab_crew_event(talk->crew, &event) == 0) {
         lab_conversation_tell(talk, "%s", event.text);
         if (!talk->leaving)
-            end_all(talk, ECHILD, event.text);
+            end_all(talk, event.vague ? GUESSED : KNOWN, ECHILD, event.text);
     }
 }
 
@@ -180,7 +198,7 @@ static void take_signal(struct lab_conversation *talk)
     char text[64];
     talk->signal = (int)info.ssi_signo;
     snprintf(text, sizeof text, "interrupted by SIG%s", sigabbrev_np((int)info.ssi_signo));
-    end_all(talk, EINTR, text);
+    end_all(talk, KNOWN, EINTR, text);
 }
 
 static void watch_silence(struct lab_conversation *talk)
@@ -196,7 +214,7 @@ static void watch_silence(struct lab_conversation *talk)
         if (now - heard > SILENT_S * LAB_NS_PER_S) {
             char text[256];
             snprintf(text, sizeof text, "node %u on %s has been silent for %d s", n, lab_crew_host(talk->crew, n), SILENT_S);
-            end_all(talk, ETIMEDOUT, text);
+            end_all(talk, GUESSED, ETIMEDOUT, text);
         }
     }
 }
@@ -224,16 +242,45 @@ static bool settled(const struct lab_conversation *talk, enum stage stage)
     return stage == IDLE ? everyone_greeted(talk) : all_at(talk, stage);
 }
 
+static void wait_for_news(struct lab_conversation *talk, uint64_t deadline_ns)
+{
+    enum { LOOK_AGAIN_MS = 250 };
+    struct pollfd polls[] = {
+        {.fd = lab_bus_fd(talk->bus), .events = POLLIN},
+        {.fd = talk->signal_fd, .events = POLLIN},
+        {.fd = lab_crew_poll_fd(talk->crew), .events = POLLIN},
+    };
+    int wait_ms = lab_ms_until(deadline_ns);
+    poll(polls, 3, wait_ms < LOOK_AGAIN_MS ? wait_ms : LOOK_AGAIN_MS);
+    if (polls[1].revents)
+        take_signal(talk);
+}
+
+static bool may_learn_more(const struct lab_conversation *talk)
+{
+    return talk->over && talk->certainty < KNOWN && talk->crew && lab_ns_until(talk->better_until_ns);
+}
+
+/* It is over; why, another may know better. */
+static int conclude(struct lab_conversation *talk)
+{
+    while (may_learn_more(talk)) {
+        wait_for_news(talk, talk->better_until_ns);
+        hear_all(talk);
+        watch_crew(talk);
+    }
+    return failed(talk);
+}
+
 /* Until every node has come to `stage` (IDLE: has said HELLO). 0, or -errno with talk->failure; `what` was waited for. */
 static int await(struct lab_conversation *talk, enum stage stage, uint64_t deadline_ns, const char *what)
 {
-    enum { LOOK_AGAIN_MS = 250 };
     talk->heard_from_ns = lab_now_ns();
     for (;;) {
         hear_all(talk);
         watch_crew(talk);
         if (talk->over || (talk->launch_failed && stage != FAULTED))
-            return failed(talk);
+            return conclude(talk);
         if (settled(talk, stage))
             return 0;
         if (lab_ns_until(deadline_ns) == 0) {
@@ -246,15 +293,7 @@ static int await(struct lab_conversation *talk, enum stage stage, uint64_t deadl
             return failed(talk);
         }
         watch_silence(talk);
-        struct pollfd polls[] = {
-            {.fd = lab_bus_fd(talk->bus), .events = POLLIN},
-            {.fd = talk->signal_fd, .events = POLLIN},
-            {.fd = lab_crew_poll_fd(talk->crew), .events = POLLIN},
-        };
-        int wait_ms = lab_ms_until(deadline_ns);
-        poll(polls, 3, wait_ms < LOOK_AGAIN_MS ? wait_ms : LOOK_AGAIN_MS);
-        if (polls[1].revents)
-            take_signal(talk);
+        wait_for_news(talk, deadline_ns);
     }
 }
 
@@ -267,10 +306,8 @@ static int say(struct lab_conversation *talk, uint32_t node, Lab__Frame *frame)
     char text[LAB_ERROR_TEXT];
     snprintf(text, sizeof text, "cannot reach node %u on %.200s: %.600s", node, lab_crew_host(talk->crew, node),
              err == -EAGAIN ? "it takes nothing any more" : lab_error_last()->text);
-    /* A dead process is the better reason, if that is what it is. */
-    watch_crew(talk);
-    end_all(talk, -err, text);
-    return failed(talk);
+    end_all(talk, GUESSED, -err, text);
+    return conclude(talk);
 }
 
 static int say_all(struct lab_conversation *talk, Lab__Frame *frame)
@@ -305,7 +342,7 @@ static int note_hosts(struct lab_conversation *talk)
             char text[256];
             snprintf(text, sizeof text, "node %u on %s is ipclab %.32s, and this is %s: install the same version", n,
                      lab_crew_host(talk->crew, n), hello->version, LAB_VERSION);
-            end_all(talk, EPROTONOSUPPORT, text);
+            end_all(talk, KNOWN, EPROTONOSUPPORT, text);
             return failed(talk);
         }
         bool known = false;
@@ -377,7 +414,7 @@ int lab_conversation_begin(const struct lab_conversation_spec *spec, struct lab_
     *ret_talk = talk;
     int err = begin(talk);
     if (err && !talk->over)
-        end_all(talk, -err, lab_error_last()->text);
+        end_all(talk, GUESSED, -err, lab_error_last()->text);
     return err ? failed(talk) : 0;
 }
 
@@ -475,7 +512,7 @@ static void give_up(struct lab_conversation *talk)
     while (!talk->over && !all_at(talk, DONE)) {
         talk->launch_failed = false;
         if (await(talk, DONE, deadline_ns, "answer to ABORT") == -ETIMEDOUT && !talk->over)
-            end_all(talk, ETIMEDOUT, lab_error_last()->text);
+            end_all(talk, GUESSED, ETIMEDOUT, lab_error_last()->text);
     }
     if (!talk->over)
         snprintf(talk->failure, sizeof talk->failure, "%s", reason);

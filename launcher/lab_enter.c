@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { NOT_EXECUTABLE = 126, NOT_FOUND = 127, BY_SIGNAL = 128 };
+enum { NOT_EXECUTABLE = 126, NOT_FOUND = 127, BY_SIGNAL = 128, HOST_ENDS_MS = 200 };
 
 static int find_host(const char *wanted, struct lab_state_host *ret_host)
 {
@@ -38,7 +38,7 @@ static int find_host(const char *wanted, struct lab_state_host *ret_host)
 }
 
 /* All namespaces of the host at once, through its pidfd; the pid namespace holds for children only. */
-static int enter(const struct lab_state_host *host)
+static int enter(const struct lab_state_host *host, int *ret_pidfd)
 {
     int pidfd;
     int err = lab_process_open(&host->init, &pidfd);
@@ -48,8 +48,18 @@ static int enter(const struct lab_state_host *host)
         return lab_fail(-err, "cannot look at virtual host %s", host->name);
     if (setns(pidfd, CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWPID) < 0)
         err = lab_fail(errno, "cannot enter virtual host %s", host->name);
-    close(pidfd);
+    if (err)
+        close(pidfd);
+    else
+        *ret_pidfd = pidfd;
     return err;
+}
+
+/* The kernel kills all that runs in a host before its init counts as ended. */
+static bool has_ended(int host_pidfd)
+{
+    struct pollfd ended = {.fd = host_pidfd, .events = POLLIN};
+    return poll(&ended, 1, HOST_ENDS_MS) == 1;
 }
 
 /* `alive` is readable (at its end) once the parent is gone: PR_SET_PDEATHSIG alone would miss one that went before. */
@@ -98,7 +108,8 @@ int lab_lab_exec(const char *host, char *const *argv)
         return err;
     if (!getcwd(folder, sizeof folder))
         strcpy(folder, "/");
-    err = enter(&found);
+    int host_pidfd = -1;
+    err = enter(&found, &host_pidfd);
     if (err)
         return err;
 
@@ -109,8 +120,11 @@ int lab_lab_exec(const char *host, char *const *argv)
         sigaddset(&awaited, passed[i]);
     sigprocmask(SIG_BLOCK, &awaited, &before);
     int alive[2];
-    if (pipe2(alive, O_CLOEXEC) < 0)
-        return lab_fail(errno, "cannot start a command in %s", host);
+    if (pipe2(alive, O_CLOEXEC) < 0) {
+        err = lab_fail(errno, "cannot start a command in %s", host);
+        close(host_pidfd);
+        return err;
+    }
     fflush(NULL);
     pid_t pid = fork();
     if (pid < 0)
@@ -122,5 +136,9 @@ int lab_lab_exec(const char *host, char *const *argv)
     close(alive[0]);
     int code = err ? err : attend(pid, &awaited);
     close(alive[1]);
+    if (code == BY_SIGNAL + SIGKILL && has_ended(host_pidfd))
+        code = lab_refuse(EHOSTDOWN, "the virtual host %s has ended, and by signal %d (SIGKILL) all that ran in it: sudo ipclab lab down, then up again",
+                          found.name, SIGKILL);
+    close(host_pidfd);
     return code;
 }

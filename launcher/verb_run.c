@@ -98,8 +98,8 @@ static int check_hosts(struct running *r)
         return lab_fail(ENOMEM, "no memory to check %zu hosts", r->hosts->count);
     int err = lab_hosts_check(r->hosts, r->plan->nodes_max, r->experiment->lab, lab_now_ns() + CHECK_HOSTS_S * LAB_NS_PER_S, answers);
     const char *last = NULL;
-    for (size_t h = 0; !err && h < r->hosts->count; h++) {
-        if (answers[h].usable)
+    for (size_t h = 0; err == -EHOSTUNREACH && h < r->hosts->count; h++) {
+        if (answers[h].usable || !answers[h].text[0])
             continue;
         if (last)
             fprintf(stderr, "ipclab: %s\n", last);
