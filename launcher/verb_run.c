@@ -246,8 +246,10 @@ int lab_verb_run(const struct lab_arguments *arguments)
     int err = prepare(&r);
     if (err) {
         code = lab_exit_of(err);
-    } else if ((err = find_hosts(&r)) || (err = check_hosts(&r))) {
-        code = err == -EINVAL || err == -ENOENT ? lab_exit_of(err) : LAB_EXIT_REFUSED;
+    } else if ((err = find_hosts(&r))) {
+        code = r.experiment->lab ? LAB_EXIT_REFUSED : lab_exit_of(err); /* a list of hosts may be wrong; virtual hosts may be down */
+    } else if ((err = check_hosts(&r))) {
+        code = LAB_EXIT_REFUSED;
     } else {
         warn_of_notes(&r);
         lab_progress_init(&r.progress, stderr, arguments->quiet);

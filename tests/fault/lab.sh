@@ -12,7 +12,7 @@ if [ -z "$LAB_APART" ]; then
     fi
     LAB_APART=yes exec unshare --net --mount --pid --fork --mount-proc --kill-child sh "$0"
 fi
-mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /dev/shm && ip link set lo up || exit 1
+mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /dev/shm && mount -t sysfs sysfs /sys && ip link set lo up || exit 1
 command -v mpiexec.hydra >/dev/null || command -v mpiexec.mpich >/dev/null || { echo 'skipped: MPICH is not installed'; exit 77; }
 room=$(mktemp -d) || exit 1
 trap 'cd /; rm -rf "$room"' EXIT
