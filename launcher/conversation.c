@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 enum {
-    HELLO_LOCAL_S = 5, HELLO_REMOTE_S = 10, /* a node that starts on a busy host is not a node that failed */
+    HELLO_LOCAL_S = 5, HELLO_REMOTE_S = 8, /* a node that starts on a busy host is not a node that failed */
     STEP_LOCAL_S = 3, STEP_REMOTE_S = 10, STEP_MPI_S = 10,
     ABORT_MS = 3000, SILENT_S = 2, GRACE_MS = 500, LIMITS_S = 5, BETTER_MS = 500,
 };
@@ -284,11 +284,15 @@ static int await(struct lab_conversation *talk, enum stage stage, uint64_t deadl
         if (settled(talk, stage))
             return 0;
         if (lab_ns_until(deadline_ns) == 0) {
-            char text[200];
+            char text[LAB_ERROR_TEXT];
             uint32_t missing = 0;
             for (uint32_t n = 0; n < (stage == IDLE ? talk->spec.nodes : talk->taking_part) && !missing; n++)
                 missing = (stage == IDLE ? !talk->peers[n].greeted : talk->peers[n].stage < stage) ? n + 1 : 0;
-            snprintf(text, sizeof text, "node %u on %s gave no %s before the deadline", missing - 1, lab_crew_host(talk->crew, missing - 1), what);
+            if (stage == IDLE && talk->spec.crew.hosts)
+                snprintf(text, sizeof text, "host %s: node %u gave no %s within %d s; can that host reach %s? A firewall may drop it",
+                         lab_crew_host(talk->crew, missing - 1), missing - 1, what, HELLO_REMOTE_S, lab_bus_address(talk->bus));
+            else
+                snprintf(text, sizeof text, "node %u on %s gave no %s before the deadline", missing - 1, lab_crew_host(talk->crew, missing - 1), what);
             fail_launch(talk, ETIMEDOUT, text);
             return failed(talk);
         }
@@ -386,8 +390,10 @@ static int begin(struct lab_conversation *talk)
         return err;
     lab_conversation_tell(talk, "%u nodes are started, control at %s", crew->nodes, crew->control);
     err = await(talk, IDLE, deadline_ns, "HELLO");
+    if (!err)
+        err = note_hosts(talk);
     talk->all_greeted = !err;
-    return err ? err : note_hosts(talk);
+    return err;
 }
 
 int lab_conversation_begin(const struct lab_conversation_spec *spec, struct lab_conversation **ret_talk)

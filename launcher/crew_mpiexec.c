@@ -32,11 +32,11 @@ static int find_mpiexec(char to[PATH_MAX])
 }
 
 /* "a:2,b:1"; free() it. */
-static char *host_list(const struct lab_hosts *hosts)
+static char *host_list(const struct lab_hosts *hosts, uint32_t nodes)
 {
     char *list = calloc(hosts->count, HOST_TEXT);
     size_t used = 0;
-    for (size_t i = 0; list && i < hosts->count; i++)
+    for (size_t i = 0; list && i < hosts->count && lab_hosts_nodes_on(hosts, i, nodes); i++)
         used += (size_t)snprintf(list + used, HOST_TEXT, "%s%s:%u", i ? "," : "", hosts->items[i].name, hosts->items[i].slots);
     return list;
 }
@@ -82,7 +82,7 @@ int lab_mpiexec_start(const struct lab_crew_spec *spec, char **envp, struct lab_
     if (sscanf(control, "tcp://%95[^:]", near) != 1)
         return lab_refuse(EINVAL, "nodes on other hosts cannot reach the control address %s", control);
 
-    char *hosts = host_list(spec->hosts);
+    char *hosts = host_list(spec->hosts, spec->nodes);
     const char *extra = spec->lab ? LAB_DOOR_VARIABLE "=1" : "HYDRA_LAUNCHER_EXTRA_ARGS=" SSH_OPTIONS;
     char **environment = NULL;
     size_t variables = 0;
