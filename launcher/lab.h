@@ -58,8 +58,7 @@ int lab_lab_hosts(struct lab_hosts **ret_hosts);
 
 /* Runs a command inside a host (name or address) in the current directory with this environment, signals forwarded, killed when
  * this process is. Blocks until it ends. Returns its exit code, 128+N when signal N ended it, 126 or 127 when it could not be
- * executed, or -errno when the host could not be entered, or has ended (-EHOSTDOWN). Changes the namespaces of the calling
- * process: call it last. */
+ * executed, or -errno when the host could not be entered, or has ended (-EHOSTDOWN). Signals stay blocked afterwards. */
 int lab_lab_exec(const char *host, char *const *argv);
 
 #endif
