@@ -19,7 +19,7 @@
 enum {
     HELLO_LOCAL_S = 5, HELLO_REMOTE_S = 8, /* a node that starts on a busy host is not a node that failed */
     STEP_LOCAL_S = 3, STEP_REMOTE_S = 10, STEP_MPI_S = 10,
-    ABORT_MS = 3000, SILENT_S = 2, GRACE_MS = 500, LIMITS_S = 5, BETTER_MS = 500,
+    ABORT_MS = 3000, SILENT_S = 2, SILENT_REMOTE_S = 4, GRACE_MS = 500, LIMITS_S = 5, BETTER_MS = 500,
 };
 
 /* Who died matters more than what others then missed. One death shows itself in several places, in any order: the surer reason replaces
@@ -203,7 +203,9 @@ static void take_signal(struct lab_conversation *talk)
 
 static void watch_silence(struct lab_conversation *talk)
 {
-    uint64_t now = lab_now_ns();
+    /* A killed node is told of by its connection. Silence is that of a stopped one or of a cut link, or of a host that is busy with its own
+     * relays: longer than a moment. */
+    uint64_t now = lab_now_ns(), silent_s = talk->spec.crew.hosts ? SILENT_REMOTE_S : SILENT_S;
     for (uint32_t n = 0; n < talk->spec.nodes; n++) {
         uint64_t heard = lab_bus_last_heard_ns(talk->bus, n);
         if (!talk->peers[n].greeted)
@@ -211,9 +213,9 @@ static void watch_silence(struct lab_conversation *talk)
         /* This process may itself have been stopped for a while: silence counts from when it listens again. */
         if (heard < talk->heard_from_ns)
             heard = talk->heard_from_ns;
-        if (now - heard > SILENT_S * LAB_NS_PER_S) {
+        if (now - heard > silent_s * LAB_NS_PER_S) {
             char text[256];
-            snprintf(text, sizeof text, "node %u on %s has been silent for %d s", n, lab_crew_host(talk->crew, n), SILENT_S);
+            snprintf(text, sizeof text, "node %u on %s has been silent for %d s", n, lab_crew_host(talk->crew, n), (int)silent_s);
             end_all(talk, GUESSED, ETIMEDOUT, text);
         }
     }

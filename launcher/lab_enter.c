@@ -56,13 +56,18 @@ static void end_visit(struct visit *visit)
         close(visit->host);
 }
 
+static int refuse_ended(const struct lab_state_host *host)
+{
+    return lab_refuse(EHOSTDOWN, "the virtual host %s has ended: sudo ipclab lab down, then up again", host->name);
+}
+
 /* All namespaces of the host at once, through its pidfd; the pid namespace holds for children only. */
 static int enter(const struct lab_state_host *host, struct visit *ret_visit)
 {
     struct visit visit = {.host = -1, .folder = open(".", O_PATH | O_CLOEXEC)};
     int err = lab_process_open(&host->init, &visit.host);
     if (err == -ESRCH)
-        err = lab_refuse(EHOSTDOWN, "the virtual host %s has ended: sudo ipclab lab down, then up again", host->name);
+        err = refuse_ended(host);
     else if (err)
         err = lab_fail(-err, "cannot look at virtual host %s", host->name);
     for (int i = 0; i < HOMES; i++) {
@@ -73,7 +78,7 @@ static int enter(const struct lab_state_host *host, struct visit *ret_visit)
             err = lab_fail(errno, "cannot look at the namespaces of this process");
     }
     if (!err && setns(visit.host, CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWPID) < 0)
-        err = lab_fail(errno, "cannot enter virtual host %s", host->name);
+        err = errno == ESRCH ? refuse_ended(host) : lab_fail(errno, "cannot enter virtual host %s", host->name);
     if (err)
         end_visit(&visit);
     else

@@ -158,13 +158,14 @@ budget: 6s
 E
 run relay 12 256
 
-# Two workers on each host: some of their messages stay there. Large ones travel in pieces.
+# Two workers on each host, of which one has a neighbour elsewhere. Large messages travel in pieces.
 cat >many.yaml <<'E'
 experiment: many
 transport: [shm-ring, pipe]
+wait: [futex, block]
 link: [zmq-tcp, mpi]
 pattern: stream
-topology: mesh
+topology: ring
 nodes: 3
 workers: 2
 window: 4
@@ -172,7 +173,7 @@ size: 64KiB
 launches: 1
 budget: 4s
 E
-run many 4 32768
+run many 4 16384
 
 cat >pair.yaml <<'E'
 experiment: pair
@@ -218,6 +219,11 @@ what='lab down'
 checked=$((checked + 1))
 "$IPCLAB" lab exec lab1 -- sleep 60 2>guest.err &
 guest=$!
+tries=0
+until on lab1 -- sh -c 'grep -sqx sleep /proc/[0-9]*/comm'; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 500 ] || { complain 'a command in a host does not start'; break; }
+done
 "$IPCLAB" lab down >out 2>err || complain "it fails"
 wait "$guest"
 [ $? -eq 4 ] && grep -q 'the virtual host lab1 has ended' guest.err || complain "a command in a host says: $(cat guest.err)"
