@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,6 +125,7 @@ void lab_capture_wait(struct lab_capture *captures, size_t count, uint64_t deadl
     for (size_t i = 0; i < count; i++) {
         if (captures[i].child.pid <= 0)
             continue;
+        kill(-captures[i].child.pid, SIGKILL); /* its group: what it has started itself, as ssh does its ProxyCommand */
         lab_child_kill(&captures[i].child);
         captures[i].timed_out = true;
         finish(&captures[i]);

@@ -4,6 +4,7 @@
 #include "base/version.h"
 #include "launcher/peers.h"
 #include "proto/bus/bus.h"
+#include "proto/codec.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -17,10 +18,14 @@
 #include <unistd.h>
 
 enum {
-    HELLO_LOCAL_S = 5, HELLO_REMOTE_S = 10, /* a node that starts on a busy host is not a node that failed */
+    HELLO_LOCAL_S = 5, HELLO_REMOTE_S = 8, /* a node that starts on a busy host is not a node that failed */
     STEP_LOCAL_S = 3, STEP_REMOTE_S = 10, STEP_MPI_S = 10,
-    ABORT_MS = 3000, SILENT_S = 2, GRACE_MS = 500, LIMITS_S = 5,
+    ABORT_MS = 3000, SILENT_S = 2, SILENT_REMOTE_S = 4, GRACE_MS = 500, LIMITS_S = 5, BETTER_MS = 500,
 };
+
+/* Who died matters more than what others then missed. One death shows itself in several places, in any order: the surer reason replaces
+ * the other if it comes soon. */
+enum certainty { GUESSED, NOTICED, KNOWN };
 
 struct lab_conversation {
     struct lab_conversation_spec spec;
@@ -34,6 +39,8 @@ struct lab_conversation {
     sigset_t mask_before;
     bool apart;                  /* the hosts are those of a user's mpirun */
     bool over, all_greeted, leaving;
+    enum certainty certainty;    /* of `failure`, once over */
+    uint64_t better_until_ns;    /* how long a better reason is waited for */
     bool launch_failed;          /* the launch's fault is recorded in `failure` */
     int failure_code;
     char failure[LAB_ERROR_TEXT];
@@ -71,12 +78,14 @@ static void fail_launch(struct lab_conversation *talk, int code, const char *tex
     snprintf(talk->failure, sizeof talk->failure, "%s", text);
 }
 
-/* Who died matters more than what others then missed: a death replaces an earlier, milder reason. */
-static void end_all(struct lab_conversation *talk, int code, const char *text)
+static void end_all(struct lab_conversation *talk, enum certainty certainty, int code, const char *text)
 {
-    if (talk->over)
+    if (talk->over && certainty <= talk->certainty)
         return;
+    if (!talk->over)
+        talk->better_until_ns = lab_now_ns() + BETTER_MS * LAB_NS_PER_MS;
     talk->over = talk->launch_failed = true;
+    talk->certainty = certainty;
     talk->failure_code = code;
     snprintf(talk->failure, sizeof talk->failure, "%s", text);
 }
@@ -88,15 +97,23 @@ static int failed(const struct lab_conversation *talk)
 
 /* ---- hearing ---- */
 
-static void hear_fault(struct lab_conversation *talk, uint32_t node, const Lab__Fault *fault)
+/* `of_node`: it is about no launch, and the node ends. */
+static void hear_fault(struct lab_conversation *talk, uint32_t node, const Lab__Fault *fault, bool of_node)
 {
-    char silent[64];
+    char text[LAB_ERROR_TEXT], silent[64];
+    int code = fault->error > 0 ? fault->error : EIO;
     snprintf(silent, sizeof silent, "node %u failed, and did not say why", node);
-    const char *text = fault->text[0] ? fault->text : silent;
-    if (fault->signal) /* a worker was killed: nobody asked for that */
-        end_all(talk, ECHILD, text);
+    const char *said = fault->text[0] ? fault->text : silent;
+    if (lab_conversation_remote(talk))
+        snprintf(text, sizeof text, "host %.255s: %.700s", where(talk, node), said);
     else
-        fail_launch(talk, fault->error > 0 ? fault->error : EIO, text);
+        snprintf(text, sizeof text, "%s", said);
+    if (of_node)
+        end_all(talk, NOTICED, code, text);
+    else if (fault->signal) /* a worker was killed: nobody asked for that */
+        end_all(talk, KNOWN, ECHILD, text);
+    else
+        fail_launch(talk, code, text);
     lab_conversation_tell(talk, "node %u: FAULT: %s%s%s", node, text, fault->where[0] ? " at " : "", fault->where);
 }
 
@@ -105,10 +122,13 @@ static void hear(struct lab_conversation *talk, uint32_t node, Lab__Frame *frame
 {
     const Lab__Fault *fault;
     bool hello = frame->body_case == LAB__FRAME__BODY_HELLO;
-    if (lab_peers_hear(talk->peers, node, frame, &fault))
-        end_all(talk, EPROTO, lab_error_last()->text);
+    if (frame->body_case == LAB__FRAME__BODY_FAULT && !frame->launch) {
+        hear_fault(talk, node, frame->fault, true);
+        lab_codec_free(frame);
+    } else if (lab_peers_hear(talk->peers, node, frame, &fault))
+        end_all(talk, KNOWN, EPROTO, lab_error_last()->text);
     else if (fault)
-        hear_fault(talk, node, fault);
+        hear_fault(talk, node, fault, false);
     else if (hello)
         lab_conversation_tell(talk, "node %u: HELLO", node);
 }
@@ -122,7 +142,7 @@ static void hear_all(struct lab_conversation *talk)
         if (err == -EAGAIN)
             return;
         if (err == -EPROTONOSUPPORT)
-            end_all(talk, EPROTONOSUPPORT, lab_error_last()->text);
+            end_all(talk, KNOWN, EPROTONOSUPPORT, lab_error_last()->text);
         else if (err)
             lab_conversation_tell(talk, "ignored: %s", lab_error_last()->text);
         else
@@ -136,7 +156,7 @@ static void watch_crew(struct lab_conversation *talk)
     while (talk->crew && lab_crew_event(talk->crew, &event) == 0) {
         lab_conversation_tell(talk, "%s", event.text);
         if (!talk->leaving)
-            end_all(talk, ECHILD, event.text);
+            end_all(talk, event.vague ? GUESSED : KNOWN, ECHILD, event.text);
     }
 }
 
@@ -148,12 +168,14 @@ static void take_signal(struct lab_conversation *talk)
     char text[64];
     talk->signal = (int)info.ssi_signo;
     snprintf(text, sizeof text, "interrupted by SIG%s", sigabbrev_np((int)info.ssi_signo));
-    end_all(talk, EINTR, text);
+    end_all(talk, KNOWN, EINTR, text);
 }
 
 static void watch_silence(struct lab_conversation *talk)
 {
-    uint64_t now = lab_now_ns();
+    /* A killed node is told of by its connection. Silence is that of a stopped one or of a cut link, or of a host that is busy with its own
+     * relays: longer than a moment. */
+    uint64_t now = lab_now_ns(), silent_s = talk->spec.crew.hosts ? SILENT_REMOTE_S : SILENT_S;
     for (uint32_t n = 0; n < talk->spec.nodes; n++) {
         uint64_t heard = lab_bus_last_heard_ns(talk->bus, n);
         if (!lab_peers_at(talk->peers, n, LAB_PEER_GREETED))
@@ -161,45 +183,70 @@ static void watch_silence(struct lab_conversation *talk)
         /* This process may itself have been stopped for a while: silence counts from when it listens again. */
         if (heard < talk->heard_from_ns)
             heard = talk->heard_from_ns;
-        if (now - heard > SILENT_S * LAB_NS_PER_S) {
+        if (now - heard > silent_s * LAB_NS_PER_S) {
             char text[256];
-            snprintf(text, sizeof text, "node %u on %s has been silent for %d s", n, where(talk, n), SILENT_S);
-            end_all(talk, ETIMEDOUT, text);
+            snprintf(text, sizeof text, "node %u on %s has been silent for %d s", n, where(talk, n), (int)silent_s);
+            end_all(talk, GUESSED, ETIMEDOUT, text);
         }
     }
 }
 
 /* ---- waiting ---- */
 
+static void wait_for_news(struct lab_conversation *talk, uint64_t deadline_ns)
+{
+    enum { LOOK_AGAIN_MS = 250 };
+    struct pollfd polls[] = {
+        {.fd = lab_bus_fd(talk->bus), .events = POLLIN},
+        {.fd = talk->signal_fd, .events = POLLIN},
+        {.fd = lab_crew_poll_fd(talk->crew), .events = POLLIN},
+    };
+    int wait_ms = lab_ms_until(deadline_ns);
+    poll(polls, 3, wait_ms < LOOK_AGAIN_MS ? wait_ms : LOOK_AGAIN_MS);
+    if (polls[1].revents)
+        take_signal(talk);
+}
+
+static bool may_learn_more(const struct lab_conversation *talk)
+{
+    return talk->over && talk->certainty < KNOWN && talk->crew && lab_ns_until(talk->better_until_ns);
+}
+
+/* It is over; why, another may know better. */
+static int conclude(struct lab_conversation *talk)
+{
+    while (may_learn_more(talk)) {
+        wait_for_news(talk, talk->better_until_ns);
+        hear_all(talk);
+        watch_crew(talk);
+    }
+    return failed(talk);
+}
+
 /* Until every node has come to `stage`. 0, or -errno with talk->failure; `what` was waited for. */
 static int await(struct lab_conversation *talk, enum lab_peer_stage stage, uint64_t deadline_ns, const char *what)
 {
-    enum { LOOK_AGAIN_MS = 250 };
     talk->heard_from_ns = lab_now_ns();
     for (;;) {
         hear_all(talk);
         watch_crew(talk);
         if (talk->over || talk->launch_failed)
-            return failed(talk);
+            return conclude(talk);
         int32_t behind = lab_peers_behind(talk->peers, stage);
         if (behind < 0)
             return 0;
         if (lab_ns_until(deadline_ns) == 0) {
-            char text[200];
-            snprintf(text, sizeof text, "node %d on %s gave no %s before the deadline", (int)behind, where(talk, (uint32_t)behind), what);
+            char text[LAB_ERROR_TEXT];
+            if (stage == LAB_PEER_GREETED && talk->spec.crew.hosts)
+                snprintf(text, sizeof text, "host %s: node %d gave no %s within %d s; can that host reach %s? A firewall may drop it",
+                         where(talk, (uint32_t)behind), (int)behind, what, HELLO_REMOTE_S, lab_bus_address(talk->bus));
+            else
+                snprintf(text, sizeof text, "node %d on %s gave no %s before the deadline", (int)behind, where(talk, (uint32_t)behind), what);
             fail_launch(talk, ETIMEDOUT, text);
             return failed(talk);
         }
         watch_silence(talk);
-        struct pollfd polls[] = {
-            {.fd = lab_bus_fd(talk->bus), .events = POLLIN},
-            {.fd = talk->signal_fd, .events = POLLIN},
-            {.fd = lab_crew_poll_fd(talk->crew), .events = POLLIN},
-        };
-        int wait_ms = lab_ms_until(deadline_ns);
-        poll(polls, 3, wait_ms < LOOK_AGAIN_MS ? wait_ms : LOOK_AGAIN_MS);
-        if (polls[1].revents)
-            take_signal(talk);
+        wait_for_news(talk, deadline_ns);
     }
 }
 
@@ -212,10 +259,8 @@ static int say(struct lab_conversation *talk, uint32_t node, Lab__Frame *frame)
     char text[LAB_ERROR_TEXT];
     snprintf(text, sizeof text, "cannot reach node %u on %.200s: %.600s", node, where(talk, node),
              err == -EAGAIN ? "it takes nothing any more" : lab_error_last()->text);
-    /* A dead process is the better reason, if that is what it is. */
-    watch_crew(talk);
-    end_all(talk, -err, text);
-    return failed(talk);
+    end_all(talk, GUESSED, -err, text);
+    return conclude(talk);
 }
 
 static int say_all(struct lab_conversation *talk, Lab__Frame *frame)
@@ -250,7 +295,7 @@ static int note_hosts(struct lab_conversation *talk)
             char text[256];
             snprintf(text, sizeof text, "node %u on %s is ipclab %.32s, and this is %s: install the same version", n,
                      where(talk, n), hello->version, LAB_VERSION);
-            end_all(talk, EPROTONOSUPPORT, text);
+            end_all(talk, KNOWN, EPROTONOSUPPORT, text);
             return failed(talk);
         }
         bool known = false;
@@ -294,8 +339,10 @@ static int begin(struct lab_conversation *talk)
         return err;
     lab_conversation_tell(talk, "%u nodes are started, control at %s", crew->nodes, crew->control);
     err = await(talk, LAB_PEER_GREETED, deadline_ns, "HELLO");
+    if (!err)
+        err = note_hosts(talk);
     talk->all_greeted = !err;
-    return err ? err : note_hosts(talk);
+    return err;
 }
 
 int lab_conversation_begin(const struct lab_conversation_spec *spec, struct lab_conversation **ret_talk)
@@ -318,7 +365,7 @@ int lab_conversation_begin(const struct lab_conversation_spec *spec, struct lab_
     *ret_talk = talk;
     err = begin(talk);
     if (err && !talk->over)
-        end_all(talk, -err, lab_error_last()->text);
+        end_all(talk, GUESSED, -err, lab_error_last()->text);
     return err ? failed(talk) : 0;
 }
 
@@ -412,7 +459,7 @@ static void give_up(struct lab_conversation *talk)
     while (!talk->over && lab_peers_behind(talk->peers, LAB_PEER_DONE) >= 0) {
         talk->launch_failed = false;
         if (await(talk, LAB_PEER_DONE, deadline_ns, "answer to ABORT") == -ETIMEDOUT && !talk->over)
-            end_all(talk, ETIMEDOUT, lab_error_last()->text);
+            end_all(talk, GUESSED, ETIMEDOUT, lab_error_last()->text);
     }
     if (!talk->over)
         snprintf(talk->failure, sizeof talk->failure, "%s", reason);

@@ -35,6 +35,7 @@ struct lab_crew {
     int epoll;
     struct lab_pmi *pmi;           /* local crews only */
     struct lab_mpiexec_output output;
+    bool told;                     /* what the output says has been handed over */
     char mark[LAB_CLEAN_MARK];
     time_t started;
 };
@@ -227,11 +228,10 @@ static void kill_child(struct lab_crew *crew, uint32_t i)
 int lab_crew_event(struct lab_crew *crew, struct lab_crew_event *ret_event)
 {
     serve(crew);
-    if (crew->hosts && lab_crew_alive(crew) &&
-        lab_mpiexec_unreachable(&crew->output, crew->hosts, ret_event->text, sizeof ret_event->text)) {
+    /* Also after mpiexec has ended: what it started may still have something to say. */
+    if (crew->hosts && !crew->told && lab_mpiexec_told(&crew->output, crew->hosts, crew->nodes, ret_event)) {
+        crew->told = true;
         kill_child(crew, 0);
-        ret_event->node = -1;
-        ret_event->status = SIGKILL;
         return 0;
     }
     for (uint32_t i = 0; i < crew->child_count; i++) {
@@ -241,8 +241,10 @@ int lab_crew_event(struct lab_crew *crew, struct lab_crew_event *ret_event)
         serve(crew); /* its last words */
         struct lab_crew_event event = {.node = (int32_t)i, .status = status};
         char how[LAB_CHILD_STATUS_TEXT];
-        if (crew->hosts)
-            lab_mpiexec_explain(&crew->output, status, crew->hosts, crew->nodes, &event);
+        if (crew->hosts && lab_mpiexec_told(&crew->output, crew->hosts, crew->nodes, &event))
+            crew->told = true;
+        else if (crew->hosts)
+            lab_mpiexec_explain(&crew->output, status, &event);
         else
             snprintf(event.text, sizeof event.text, "node %u on %s %s", i, lab_crew_host(crew, i), lab_child_status_text(status, how));
         *ret_event = event;

@@ -73,6 +73,7 @@ int lab_crew_poll_fd(const struct lab_crew *crew);
 struct lab_crew_event {
     int32_t node; /* -1: mpiexec itself, and with it every node */
     int status;   /* as waitpid(2) gives it */
+    bool vague;  /* somebody else may know better what happened */
     char text[LAB_CREW_TEXT]; /* "node 1 on host 10.77.0.2 ended by signal 9 (SIGKILL)" */
 };
 

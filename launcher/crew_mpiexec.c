@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "launcher/capture.h"
+#include "launcher/lab.h"
 #include "launcher/reach.h"
 
 #include <ctype.h>
@@ -31,11 +32,11 @@ static int find_mpiexec(char to[PATH_MAX])
 }
 
 /* "a:2,b:1"; free() it. */
-static char *host_list(const struct lab_hosts *hosts)
+static char *host_list(const struct lab_hosts *hosts, uint32_t nodes)
 {
     char *list = calloc(hosts->count, HOST_TEXT);
     size_t used = 0;
-    for (size_t i = 0; list && i < hosts->count; i++)
+    for (size_t i = 0; list && i < hosts->count && lab_hosts_nodes_on(hosts, i, nodes); i++)
         used += (size_t)snprintf(list + used, HOST_TEXT, "%s%s:%u", i ? "," : "", hosts->items[i].name, hosts->items[i].slots);
     return list;
 }
@@ -49,9 +50,10 @@ static int spawn(const char *mpiexec, char *const *argv, char **envp, struct lab
         close(null);
         return lab_fail(errno, "cannot make a pipe for mpiexec");
     }
-    const struct lab_child_fd fds[] = {{null, 0}, {ends[1], 1}, {ends[1], 2}};
+    /* What mpiexec starts inherits the last one, and can be heard when mpiexec passes nothing on any more. */
+    const struct lab_child_fd fds[] = {{null, 0}, {ends[1], 1}, {ends[1], 2}, {ends[1], LAB_DOOR_FD}};
     const struct lab_child_spec spec = {
-        .path = mpiexec, .argv = argv, .envp = envp, .fds = fds, .fd_count = 3, .cpu = -1, .own_group = true};
+        .path = mpiexec, .argv = argv, .envp = envp, .fds = fds, .fd_count = 4, .cpu = -1, .own_group = true};
     int err = lab_child_spawn(&spec, ret_child);
     close(null);
     close(ends[1]);
@@ -80,8 +82,8 @@ int lab_mpiexec_start(const struct lab_crew_spec *spec, char **envp, struct lab_
     if (sscanf(control, "tcp://%95[^:]", near) != 1)
         return lab_refuse(EINVAL, "nodes on other hosts cannot reach the control address %s", control);
 
-    char *hosts = host_list(spec->hosts);
-    const char *extra[] = {"HYDRA_LAUNCHER_EXTRA_ARGS=" SSH_OPTIONS, NULL};
+    char *hosts = host_list(spec->hosts, spec->nodes);
+    const char *extra = spec->lab ? LAB_DOOR_VARIABLE "=1" : "HYDRA_LAUNCHER_EXTRA_ARGS=" SSH_OPTIONS;
     char **environment = NULL;
     size_t variables = 0;
     while (envp[variables])
@@ -93,8 +95,7 @@ int lab_mpiexec_start(const struct lab_crew_spec *spec, char **envp, struct lab_
         return lab_fail(ENOMEM, "cannot start mpiexec");
     }
     memcpy(environment, envp, variables * sizeof *envp);
-    if (!spec->lab)
-        memcpy(&environment[variables], extra, sizeof *extra);
+    memcpy(&environment[variables], &extra, sizeof extra); /* execve(2) changes no variable */
 
     char a_launcher[] = "-launcher", a_ssh[] = "ssh", a_exec[] = "-launcher-exec", a_localhost[] = "-localhost", a_hosts[] = "-hosts",
          a_n[] = "-n", a_control[] = "--control", a_world[] = "--world";
@@ -153,8 +154,8 @@ static int32_t only_node(const struct lab_hosts *hosts, uint32_t nodes, const ch
     return found;
 }
 
-/* Hydra's notice of a rank that ended badly: "PID 123 RUNNING AT host", "EXIT CODE: n", and for a signal
- * "... EXIT STRING: Killed (signal 9)". */
+/* Hydra's notice of a rank that ended badly: "PID 123 RUNNING AT host", "EXIT CODE: n". It gives none of ranks that only exited;
+ * n is the status as waitpid(2) gave it, the number of the signal. */
 static bool explain_rank(const char *tail, const struct lab_hosts *hosts, uint32_t nodes, struct lab_crew_event *event)
 {
     const char *notice = strstr(tail, "BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES");
@@ -162,13 +163,9 @@ static bool explain_rank(const char *tail, const struct lab_hosts *hosts, uint32
     const char *code = running ? strstr(running, "EXIT CODE: ") : NULL;
     char host[LAB_HOST_NAME_MAX + 1];
     int number = 0;
-    if (!code || sscanf(running, " RUNNING AT %253[^ \r\n]", host) != 1 || sscanf(code, "EXIT CODE: %d", &number) != 1)
+    if (!code || !strchr(code, '\n') || sscanf(running, " RUNNING AT %253[^ \r\n]", host) != 1 || sscanf(code, "EXIT CODE: %d", &number) != 1)
         return false;
-    const char *string = strstr(code, "EXIT STRING: "), *ended = string ? strstr(string, "(signal ") : NULL;
-    int signal_number = 0;
-    if (ended)
-        sscanf(ended, "(signal %d)", &signal_number);
-    event->status = signal_number > 0 && signal_number < NSIG ? signal_number : (number & 0xff) << 8;
+    event->status = WIFSIGNALED(number) ? number : (number & 0xff) << 8;
     event->node = only_node(hosts, nodes, host);
     char how[LAB_CHILD_STATUS_TEXT];
     lab_child_status_text(event->status, how);
@@ -211,7 +208,7 @@ static bool is_of_shell(const char *line)
     return strncmp(line, "ipclab-node", 11) != 0 && line[0] != '[' && line[0] != '=';
 }
 
-bool lab_mpiexec_unreachable(const struct lab_mpiexec_output *output, const struct lab_hosts *hosts, char *to, size_t room)
+static bool unreachable(const struct lab_mpiexec_output *output, const struct lab_hosts *hosts, char *to, size_t room)
 {
     for (const char *line = output->tail; *line;) {
         size_t length = strcspn(line, "\r\n");
@@ -224,6 +221,16 @@ bool lab_mpiexec_unreachable(const struct lab_mpiexec_output *output, const stru
         line += strspn(line, "\r\n");
     }
     return false;
+}
+
+bool lab_mpiexec_told(const struct lab_mpiexec_output *output, const struct lab_hosts *hosts, uint32_t nodes, struct lab_crew_event *ret_event)
+{
+    struct lab_crew_event event = {.node = -1, .status = SIGKILL};
+    /* A node first: what becomes of the connections after its death is no news. */
+    if (!explain_rank(output->tail, hosts, nodes, &event) && !unreachable(output, hosts, event.text, sizeof event.text))
+        return false;
+    *ret_event = event;
+    return true;
 }
 
 /* The last line that is not Hydra's own banner. */
@@ -239,15 +246,13 @@ static void last_words(const char *tail, char *to, size_t room)
     }
 }
 
-void lab_mpiexec_explain(const struct lab_mpiexec_output *output, int status, const struct lab_hosts *hosts, uint32_t nodes,
-                         struct lab_crew_event *ret_event)
+void lab_mpiexec_explain(const struct lab_mpiexec_output *output, int status, struct lab_crew_event *ret_event)
 {
-    struct lab_crew_event event = {.node = -1, .status = status};
     char how[LAB_CHILD_STATUS_TEXT], words[256];
-    if (!lab_mpiexec_unreachable(output, hosts, event.text, sizeof event.text) && !explain_rank(output->tail, hosts, nodes, &event)) {
-        last_words(output->tail, words, sizeof words);
-        snprintf(event.text, sizeof event.text, "mpiexec, which holds the nodes, %s%s%s", lab_child_status_text(status, how),
-                 words[0] ? ": " : "", words);
-    }
-    *ret_event = event;
+    last_words(output->tail, words, sizeof words);
+    ret_event->node = -1;
+    ret_event->status = status;
+    ret_event->vague = !WIFSIGNALED(status);
+    snprintf(ret_event->text, sizeof ret_event->text, "mpiexec on this host, which holds the nodes, %s%s%s", lab_child_status_text(status, how),
+             words[0] ? ": " : "", words);
 }

@@ -25,12 +25,11 @@ int lab_mpiexec_start(const struct lab_crew_spec *spec, char **envp, struct lab_
 bool lab_mpiexec_read(struct lab_mpiexec_output *output);
 void lab_mpiexec_close(struct lab_mpiexec_output *output);
 
-/* Has ssh, or the door of a virtual host, complained? mpiexec does not end when it fails: it waits for ever. Writes the sentence. */
-bool lab_mpiexec_unreachable(const struct lab_mpiexec_output *output, const struct lab_hosts *hosts, char *to, size_t room);
+/* Does the output say what ends the run: a node that ended badly, a host that ssh or the door of a virtual host cannot reach (or
+ * cannot any more)? mpiexec itself may take its time to end then, or wait for ever. Fills in the event. */
+bool lab_mpiexec_told(const struct lab_mpiexec_output *output, const struct lab_hosts *hosts, uint32_t nodes, struct lab_crew_event *ret_event);
 
-/* What the end of mpiexec means, from its status and its last words: which node ended and how, or which host could not be
- * reached and why, else the last line it printed. */
-void lab_mpiexec_explain(const struct lab_mpiexec_output *output, int status, const struct lab_hosts *hosts, uint32_t nodes,
-                         struct lab_crew_event *ret_event);
+/* The end of mpiexec itself, with the last line that it printed; `vague` unless a signal ended it. */
+void lab_mpiexec_explain(const struct lab_mpiexec_output *output, int status, struct lab_crew_event *ret_event);
 
 #endif

@@ -130,11 +130,11 @@ void lab_crew_leave(int exit_code)
 /* ---- addresses ---- */
 
 /* One address of ours that every host can reach. A host that is this machine (loopback) can reach any. */
-static int near_hosts(const struct lab_hosts *hosts, struct in_addr *ret_near)
+static int near_hosts(const struct lab_hosts *hosts, uint32_t nodes, struct in_addr *ret_near)
 {
     const char *chosen = NULL;
     struct in_addr near = {0};
-    for (size_t i = 0; i < hosts->count; i++) {
+    for (size_t i = 0; i < hosts->count && lab_hosts_nodes_on(hosts, i, nodes); i++) {
         const char *host = hosts->items[i].name;
         struct in_addr far, source;
         int err = lab_route_resolve(host, lab_now_ns() + RESOLVE_S * LAB_NS_PER_S, &far);
@@ -176,7 +176,7 @@ int lab_crew_endpoint(const struct lab_crew_spec *spec, char to[LAB_CREW_ENDPOIN
         return 0;
     }
     struct in_addr near;
-    int err = spec->world ? lab_route_default(&near) : near_hosts(spec->hosts, &near);
+    int err = spec->world ? lab_route_default(&near) : near_hosts(spec->hosts, spec->nodes, &near);
     char text[INET_ADDRSTRLEN];
     if (!err)
         snprintf(to, LAB_CREW_ENDPOINT, "tcp://%s:*", inet_ntop(AF_INET, &near, text, sizeof text));

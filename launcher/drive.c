@@ -183,9 +183,13 @@ static int launch(struct drive *drive, const struct lab_turn *turn)
     const struct lab_cell *result = &drive->spec->run->cells[planned];
     const struct lab_launch *launched = &result->launches[result->launch_count - 1];
     lab_schedule_done(drive->schedule, turn->cell, launched->overhead_ns, launched->verdict == LAB_FAILED);
-    if (drive->launched++ == 0 && launched->verdict != LAB_FAILED)
-        lab_conversation_tell(drive->talk, "the first launch is done; its first message was answered %.1f ms after its ASSIGN",
-                              (double)launched->setup_ns / 1e6);
+    if (drive->launched++ == 0 && launched->verdict != LAB_FAILED) {
+        if (launched->setup_ns)
+            lab_conversation_tell(drive->talk, "the first launch is done; its first message was answered %.1f ms after its ASSIGN",
+                                  (double)launched->setup_ns / 1e6);
+        else /* on another host's clock */
+            lab_conversation_tell(drive->talk, "the first launch is done");
+    }
     return 0;
 }
 
@@ -229,6 +233,21 @@ static int make_schedule(struct drive *drive)
     return err;
 }
 
+/* Limits that could not be measured, on a machine that is too busy for instance, are missing beside the figures; no launch is worth less. */
+static int go_without_limits(struct drive *drive, int err)
+{
+    if (lab_conversation_over(drive->talk))
+        return err;
+    struct lab_warning *warning = lab_run_add_warning(drive->spec->run);
+    if (!warning)
+        return lab_fail(ENOMEM, "no memory for a warning");
+    char text[LAB_ERROR_TEXT + 64];
+    snprintf(text, sizeof text, "the limits of the machine could not be measured: %s", lab_error_last()->text);
+    warning->code = "limits";
+    warning->text = lab_run_string(drive->spec->run, text);
+    return warning->text ? 0 : lab_fail(ENOMEM, "no memory for a warning");
+}
+
 static int take_limits(struct drive *drive)
 {
     struct lab_run *run = drive->spec->run;
@@ -236,7 +255,7 @@ static int take_limits(struct drive *drive)
     drive->limits_known = true;
     int err = lab_conversation_limits(drive->talk, &limits);
     if (err)
-        return err;
+        return go_without_limits(drive, err);
     for (size_t i = 0; i < limits->n_limit; i++) {
         struct lab_limit *limit = lab_run_add_limit(run);
         if (!limit)

@@ -195,3 +195,12 @@ const struct lab_hosts_entry *lab_hosts_of_node(const struct lab_hosts *hosts, u
         place -= hosts->items[i++].slots;
     return &hosts->items[i];
 }
+
+uint32_t lab_hosts_nodes_on(const struct lab_hosts *hosts, size_t index, uint32_t nodes)
+{
+    uint32_t before = 0, all = lab_hosts_slots(hosts), slots = hosts->items[index].slots;
+    for (size_t i = 0; i < index; i++)
+        before += hosts->items[i].slots;
+    uint32_t left = nodes % all, last_round = left <= before ? 0 : left - before < slots ? left - before : slots;
+    return nodes / all * slots + last_round;
+}

@@ -49,6 +49,8 @@ void lab_hosts_free(struct lab_hosts *hosts); /* NULL is harmless */
 /* Sum of the slots. More nodes than that wrap around, as Hydra places ranks. */
 uint32_t lab_hosts_slots(const struct lab_hosts *hosts);
 const struct lab_hosts_entry *lab_hosts_of_node(const struct lab_hosts *hosts, uint32_t node);
+/* How many of so many nodes run on the host `items[index]`; 0: it is not needed. */
+uint32_t lab_hosts_nodes_on(const struct lab_hosts *hosts, size_t index, uint32_t nodes);
 
 /* What one host answered. */
 struct lab_hosts_answer {
@@ -59,7 +61,7 @@ struct lab_hosts_answer {
     char text[512];          /* when not usable: one sentence that names the host and the mend */
 };
 
-/* Asks every host, all at once, over ssh (the one that PATH finds; never a password or a question) or through the virtual
+/* Asks every host that is needed, all at once, over ssh (the one that PATH finds; never a password or a question) or through the virtual
  * hosts' own door, whether `nodes` nodes could run there: name, route, key, program, its version and protocol, room in
  * /dev/shm. Blocks until the last answer or the deadline, whichever is first; leaves no process behind.
  * -EHOSTUNREACH when a host cannot be used: the record says which, why and what mends it. `ret_states`: one of each host, in

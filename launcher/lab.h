@@ -25,6 +25,11 @@
 
 enum { LAB_LAB_HOSTS_MAX = 64, LAB_LAB_SHM_MIB = 256 };
 
+/* With this variable set, the door into virtual hosts (ipclab-lab-ssh) has inherited this descriptor, and complains there: its
+ * standard error leads to mpiexec, which may be dying of the same cause. */
+#define LAB_DOOR_VARIABLE "IPCLAB_DOOR"
+enum { LAB_DOOR_FD = 3 };
+
 #define LAB_LAB_BRIDGE "ipclab0"
 #define LAB_LAB_NETWORK "10.77.0"
 
@@ -53,7 +58,7 @@ int lab_lab_hosts(struct lab_hosts **ret_hosts);
 
 /* Runs a command inside a host (name or address) in the current directory with this environment, signals forwarded, killed when
  * this process is. Blocks until it ends. Returns its exit code, 128+N when signal N ended it, 126 or 127 when it could not be
- * executed, or -errno when the host could not be entered. Changes the namespaces of the calling process: call it last. */
+ * executed, or -errno when the host could not be entered, or has ended (-EHOSTDOWN). Signals stay blocked afterwards. */
 int lab_lab_exec(const char *host, char *const *argv);
 
 #endif

@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { NOT_EXECUTABLE = 126, NOT_FOUND = 127, BY_SIGNAL = 128 };
+enum { NOT_EXECUTABLE = 126, NOT_FOUND = 127, BY_SIGNAL = 128, HOST_ENDS_MS = 200, HOMES = 5 };
 
 static int find_host(const char *wanted, struct lab_state_host *ret_host)
 {
@@ -37,19 +37,71 @@ static int find_host(const char *wanted, struct lab_state_host *ret_host)
                       state.hosts[0].address, state.hosts[state.count - 1].name, state.hosts[state.count - 1].address);
 }
 
-/* All namespaces of the host at once, through its pidfd; the pid namespace holds for children only. */
-static int enter(const struct lab_state_host *host)
+/* Where we come from, and the host that we are in. */
+struct visit {
+    int host;                  /* pidfd of its init */
+    int home[HOMES], folder;
+};
+
+static const char *const home_names[HOMES] = {"mnt", "pid", "net", "ipc", "uts"};
+
+static void end_visit(struct visit *visit)
 {
-    int pidfd;
-    int err = lab_process_open(&host->init, &pidfd);
+    for (int i = 0; i < HOMES; i++)
+        if (visit->home[i] >= 0)
+            close(visit->home[i]);
+    if (visit->folder >= 0)
+        close(visit->folder);
+    if (visit->host >= 0)
+        close(visit->host);
+}
+
+static int refuse_ended(const struct lab_state_host *host)
+{
+    return lab_refuse(EHOSTDOWN, "the virtual host %s has ended: sudo ipclab lab down, then up again", host->name);
+}
+
+/* All namespaces of the host at once, through its pidfd; the pid namespace holds for children only. */
+static int enter(const struct lab_state_host *host, struct visit *ret_visit)
+{
+    struct visit visit = {.host = -1, .folder = open(".", O_PATH | O_CLOEXEC)};
+    int err = lab_process_open(&host->init, &visit.host);
     if (err == -ESRCH)
-        return lab_refuse(EHOSTDOWN, "the virtual host %s has ended: sudo ipclab lab down, then up again", host->name);
+        err = refuse_ended(host);
+    else if (err)
+        err = lab_fail(-err, "cannot look at virtual host %s", host->name);
+    for (int i = 0; i < HOMES; i++) {
+        char path[32];
+        snprintf(path, sizeof path, "/proc/self/ns/%s", home_names[i]);
+        visit.home[i] = open(path, O_RDONLY | O_CLOEXEC);
+        if (visit.home[i] < 0 && !err)
+            err = lab_fail(errno, "cannot look at the namespaces of this process");
+    }
+    if (!err && setns(visit.host, CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWPID) < 0)
+        err = errno == ESRCH ? refuse_ended(host) : lab_fail(errno, "cannot enter virtual host %s", host->name);
     if (err)
-        return lab_fail(-err, "cannot look at virtual host %s", host->name);
-    if (setns(pidfd, CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWPID) < 0)
-        err = lab_fail(errno, "cannot enter virtual host %s", host->name);
-    close(pidfd);
+        end_visit(&visit);
+    else
+        *ret_visit = visit;
     return err;
+}
+
+/* Home again: who calls us goes on where he was. */
+static void leave(struct visit *visit)
+{
+    for (int i = 0; i < HOMES; i++)
+        if (visit->home[i] >= 0 && setns(visit->home[i], 0) < 0)
+            abort(); /* nothing that follows may happen in the wrong place */
+    if (visit->folder >= 0 && fchdir(visit->folder) < 0 && chdir("/") < 0)
+        abort();
+    end_visit(visit);
+}
+
+/* The kernel kills all that runs in a host before its init counts as ended. */
+static bool has_ended(int host_pidfd)
+{
+    struct pollfd ended = {.fd = host_pidfd, .events = POLLIN};
+    return poll(&ended, 1, HOST_ENDS_MS) == 1;
 }
 
 /* `alive` is readable (at its end) once the parent is gone: PR_SET_PDEATHSIG alone would miss one that went before. */
@@ -98,7 +150,8 @@ int lab_lab_exec(const char *host, char *const *argv)
         return err;
     if (!getcwd(folder, sizeof folder))
         strcpy(folder, "/");
-    err = enter(&found);
+    struct visit visit;
+    err = enter(&found, &visit);
     if (err)
         return err;
 
@@ -108,19 +161,23 @@ int lab_lab_exec(const char *host, char *const *argv)
     for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
         sigaddset(&awaited, passed[i]);
     sigprocmask(SIG_BLOCK, &awaited, &before);
-    int alive[2];
-    if (pipe2(alive, O_CLOEXEC) < 0)
-        return lab_fail(errno, "cannot start a command in %s", host);
+    int alive[2] = {-1, -1};
     fflush(NULL);
-    pid_t pid = fork();
+    pid_t pid = pipe2(alive, O_CLOEXEC) < 0 ? -1 : fork();
     if (pid < 0)
         err = lab_fail(errno, "cannot start a command in %s", host);
     if (pid == 0) {
         close(alive[1]);
         become(argv, folder, alive[0], &before);
     }
-    close(alive[0]);
+    if (alive[0] >= 0)
+        close(alive[0]);
     int code = err ? err : attend(pid, &awaited);
-    close(alive[1]);
+    if (alive[1] >= 0)
+        close(alive[1]);
+    if (code == BY_SIGNAL + SIGKILL && has_ended(visit.host))
+        code = lab_refuse(EHOSTDOWN, "the virtual host %s has ended, and by signal %d (SIGKILL) all that ran in it: sudo ipclab lab down, then up again",
+                          found.name, SIGKILL);
+    leave(&visit);
     return code;
 }

@@ -37,7 +37,6 @@ static const struct complaint {
     {"Operation timed out", "nothing answers there", "is it up, and does a firewall drop ssh? ping ", ""},
     {"Connection closed by", "its ssh server closed the connection", "look at its log, and at: ssh -v ", " true"},
     {"Connection reset by", "its ssh server closed the connection", "look at its log, and at: ssh -v ", " true"},
-    {"ipclab-lab-ssh: ", "that virtual host cannot be entered", "look at: ipclab lab status; ipclab lab exec ", " -- true"},
     {"not responding", "its connection was lost", "is it still up? ping ", ""},
 };
 
@@ -48,6 +47,14 @@ int lab_reach_shell(bool lab, char to[PATH_MAX])
 
 bool lab_reach_explain(const char *host, const char *said, char *to, size_t room)
 {
+    /* The door of virtual hosts speaks as we do: its own sentence names host, cause and mend. */
+    static const char door[] = "ipclab-lab-ssh: host ";
+    const char *sentence = strstr(said, door);
+    if (sentence) {
+        sentence += strlen(door) - strlen("host ");
+        snprintf(to, room, "%.*s", (int)strcspn(sentence, "\r\n"), sentence);
+        return true;
+    }
     for (size_t i = 0; i < sizeof complaints / sizeof *complaints; i++)
         if (strstr(said, complaints[i].said)) {
             snprintf(to, room, "host %s: %s; %s%s%s", host, complaints[i].cause, complaints[i].mend, host, complaints[i].mend_rest);
@@ -112,17 +119,12 @@ static void no_answer(const struct question *question, const char *host, struct 
     else if (code == COMMAND_NOT_EXECUTABLE)
         say(to, room, "host %s: the program %s cannot be executed there; chmod +x it, and see that it is made for that machine",
                  host, question->node);
+    else if (!capture->status)
+        say(to, room, "host %s: what answers there is not ipclab-node ('%s'); what does its login shell do? ssh %s %s", host,
+            lab_last_line(capture->output), host, question->command);
     else
         say(to, room, "host %s: %s %s: %s", host, strrchr(question->shell, '/') + 1,
                  lab_child_status_text(capture->status, how), lab_last_line(capture->output));
-}
-
-static uint32_t nodes_on(const struct lab_hosts *hosts, uint32_t nodes, const struct lab_hosts_entry *host)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < nodes; i++)
-        count += lab_hosts_of_node(hosts, i) == host;
-    return count;
 }
 
 static void judge(const struct question *question, const char *host, uint32_t nodes, struct lab_capture *capture,
@@ -158,8 +160,8 @@ static int ask_all(const struct question *question, const struct lab_hosts *host
 {
     size_t asked = 0;
     for (; asked < hosts->count; asked++) {
-        states[asked] = (struct lab_hosts_answer){0};
-        int err = ask(question, hosts->items[asked].name, &captures[asked]);
+        states[asked] = (struct lab_hosts_answer){.usable = !lab_hosts_nodes_on(hosts, asked, nodes)};
+        int err = states[asked].usable ? 0 : ask(question, hosts->items[asked].name, &captures[asked]);
         if (err) {
             lab_capture_wait(captures, asked, 0);
             return err;
@@ -170,7 +172,8 @@ static int ask_all(const struct question *question, const struct lab_hosts *host
     const char *first = NULL;
     size_t unusable = 0;
     for (size_t i = 0; i < hosts->count; i++) {
-        judge(question, hosts->items[i].name, nodes_on(hosts, nodes, &hosts->items[i]), &captures[i], &states[i]);
+        if (!states[i].usable)
+            judge(question, hosts->items[i].name, lab_hosts_nodes_on(hosts, i, nodes), &captures[i], &states[i]);
         if (states[i].usable)
             continue;
         unusable++;

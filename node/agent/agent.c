@@ -5,6 +5,7 @@
 #include "base/version.h"
 #include "node/agent/launch.h"
 #include "node/agent/limits.h"
+#include "node/agent/parent.h"
 #include "node/agent/world.h"
 #include "observe/host.h"
 #include "proto/bus/bus.h"
@@ -30,6 +31,7 @@ struct agent {
     struct lab_limits_run *limits;   /* NULL: none are being measured */
     struct lab_world_entry *entry;   /* NULL: not entering the MPI world now */
     enum due due;
+    struct lab_parent parent;
     uint32_t number;                 /* of the launch or of the limits */
     uint64_t beat_ns;                /* when the next heartbeat is due */
     struct pollfd *polls;
@@ -38,14 +40,19 @@ struct agent {
 };
 
 /* The queue towards the launcher holds thousands of frames; full means that it does not read any more. */
-static int say(struct agent *agent, Lab__Frame *frame)
+static int say_about(struct agent *agent, uint32_t launch, Lab__Frame *frame)
 {
     uint64_t deadline_ns = lab_now_ns() + SEND_WITHIN_MS * LAB_NS_PER_MS;
-    frame->launch = agent->number;
+    frame->launch = launch;
     int err;
     while ((err = lab_bus_send(agent->bus, 0, frame)) == -EAGAIN && lab_now_ns() < deadline_ns)
         poll(NULL, 0, 1);
     return err == -EAGAIN ? lab_refuse(ETIMEDOUT, "the launcher does not take what node %u sends", agent->spec->node) : err;
+}
+
+static int say(struct agent *agent, Lab__Frame *frame)
+{
+    return say_about(agent, agent->number, frame);
 }
 
 static Lab__Frame frame_of(Lab__Frame__BodyCase body)
@@ -89,15 +96,36 @@ static int say_fault(struct agent *agent, const Lab__Fault *fault)
     return say(agent, &frame);
 }
 
+static void describe(int err, char text[LAB_ERROR_TEXT], Lab__Fault *ret_fault)
+{
+    snprintf(text, LAB_ERROR_TEXT, "%s", lab_error_last()->code ? lab_error_last()->text : strerror(-err));
+    *ret_fault = (Lab__Fault)LAB__FAULT__INIT;
+    ret_fault->error = -err;
+    ret_fault->text = text;
+    ret_fault->party = -1;
+}
+
 static int say_error(struct agent *agent, int err)
 {
-    Lab__Fault fault = LAB__FAULT__INIT;
+    Lab__Fault fault;
     char text[LAB_ERROR_TEXT];
-    snprintf(text, sizeof text, "%s", lab_error_last()->code ? lab_error_last()->text : strerror(-err));
-    fault.error = -err;
-    fault.text = text;
-    fault.party = -1;
+    describe(err, text, &fault);
     return say_fault(agent, &fault);
+}
+
+/* The reason of a node that ends: a fault of no launch. Who is to read it may be gone, and the error record stays what it was. */
+static void say_last_words(struct agent *agent, int err)
+{
+    struct lab_error why = *lab_error_last();
+    Lab__Fault fault;
+    char text[LAB_ERROR_TEXT];
+    describe(err, text, &fault);
+    Lab__Frame frame = frame_of(LAB__FRAME__BODY_FAULT);
+    frame.fault = &fault;
+    if (lab_bus_alive(agent->bus))
+        say_about(agent, 0, &frame);
+    if (why.code)
+        lab_refuse_at(why.file, why.line, why.code, "%s", why.text);
 }
 
 /* ---- what the launch has come to ---- */
@@ -303,7 +331,7 @@ static int finish_entry(struct agent *agent)
 
 static int reserve_polls(struct agent *agent)
 {
-    uint32_t wanted = 3 + (agent->launch ? lab_launch_poll_count(agent->launch) : 0);
+    uint32_t wanted = 4 + (agent->launch ? lab_launch_poll_count(agent->launch) : 0);
     if (wanted <= agent->poll_room)
         return 0;
     struct pollfd *polls = realloc(agent->polls, wanted * sizeof *polls);
@@ -321,6 +349,7 @@ static int wait_for_news(struct agent *agent)
         return err;
     uint32_t count = 0;
     agent->polls[count++] = (struct pollfd){.fd = lab_bus_fd(agent->bus), .events = POLLIN};
+    agent->polls[count++] = (struct pollfd){.fd = agent->parent.fd, .events = POLLIN};
     if (agent->limits)
         agent->polls[count++] = (struct pollfd){.fd = lab_limits_fd(agent->limits), .events = POLLIN};
     if (agent->entry)
@@ -366,6 +395,9 @@ static int serve(struct agent *agent)
             err = finish_entry(agent);
         if (!err)
             err = beat(agent);
+        if (!err && !agent->leave && lab_parent_gone(&agent->parent))
+            err = lab_refuse(ECHILD, "%s (process %d), which had started node %u, has ended", agent->parent.name, (int)agent->parent.pid,
+                             agent->spec->node);
         /* What was sent may have been answered already: the bus descriptor only tells of changes. */
         if (!err)
             err = listen_to_launcher(agent);
@@ -381,13 +413,17 @@ int lab_agent_run(const struct lab_agent_spec *spec)
     int err = lab_bus_join(spec->control, spec->node, &agent.bus);
     if (err)
         return err;
+    lab_parent_watch(&agent.parent);
     agent.beat_ns = lab_now_ns() + HEARTBEAT_MS * LAB_NS_PER_MS;
     err = serve(&agent);
+    if (err)
+        say_last_words(&agent, err);
     int ended = agent.launch ? end_launch(&agent) : 0;
     lab_limits_end(agent.limits);
     if (!ended)
         ended = lab_world_entry_end(agent.entry);
     lab_bus_close(agent.bus);
+    lab_parent_fini(&agent.parent);
     free(agent.polls);
     return err ? err : ended;
 }
