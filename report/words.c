@@ -4,6 +4,7 @@
 #include "report/table.h"
 
 #include "base/error.h"
+#include "report/json.h"
 
 #include <errno.h>
 #include <math.h>
@@ -16,22 +17,24 @@ struct words {
     FILE *to;
     const struct lab_groups *groups;
     bool told_spinning, told_limit; /* once is enough */
+    bool all_few; /* no cell has the launches that an interval takes: said once, ahead of everything */
     int err; /* of a comparison that ran out of memory */
 };
 
 /* ---- entries ---- */
 
-/* "shm-ring (spin)" */
+/* "shm-ring (spin)"; "shm-ring via zmq-tcp (futex)" where a link joins the nodes, whether the rows' labels have it or the heading. */
 static const char *name_of(const struct lab_group *group, const struct lab_entry *entry, char to[NAME_TEXT])
 {
     const char *label = "";
+    char link[LAB_OPTION_TEXT] = "";
     for (size_t i = 0; i < group->row_count; i++)
         if (entry >= group->rows[i].entries && entry < group->rows[i].entries + group->size_count)
             label = group->rows[i].label;
-    if (entry->cell && entry->cell->wait)
-        snprintf(to, NAME_TEXT, "%s (%s)", label, entry->cell->wait);
-    else
-        snprintf(to, NAME_TEXT, "%s", label);
+    bool linked = entry->cell && !strstr(label, " via ") && lab_option_text(entry->cell->options, "link", link);
+    bool waits = entry->cell && entry->cell->wait;
+    snprintf(to, NAME_TEXT, "%s%s%s%s%s%s", label, linked ? " via " : "", linked ? link : "", waits ? " (" : "",
+             waits ? entry->cell->wait : "", waits ? ")" : "");
     return to;
 }
 
@@ -123,7 +126,8 @@ static void say_best(struct words *words, const struct lab_group *group, size_t 
     if (alone)
         fprintf(words->to, "%s is the fastest with %s", name_of(group, best, name), figure_text(group, best, other));
     else if (few)
-        fprintf(words->to, "%s has the best median, from too few launches for a claim", name_and_figure(group, best, name));
+        fprintf(words->to, "%s has the best median%s", name_and_figure(group, best, name),
+                words->all_few ? "" : ", from too few launches for a claim");
     else
         fprintf(words->to, "%s and %s have the best medians, %s", name_and_figure(group, best, name),
                 name_and_figure(group, second, other),
@@ -278,44 +282,71 @@ static void say_group(struct words *words, const struct lab_group *group)
 
 /* ---- sentences about the run ---- */
 
-/* The same pattern within one node and between nodes, at the smallest size that both have. */
-static void say_distance(struct words *words, const struct lab_group *near, const struct lab_group *far)
+/* What a pattern's best within one node is against its best between nodes, at the smallest size that both have. */
+struct distance {
+    const struct lab_group *near, *far;
+    const struct lab_entry *local, *distant;
+    struct lab_ratio ratio;
+};
+
+static bool measure_distance(struct words *words, const struct lab_group *near, const struct lab_group *far,
+                             struct distance *ret_distance)
 {
     if (near->first->nodes != 1 || far->first->nodes < 2 || near->by != far->by || strcmp(near->first->pattern, far->first->pattern) != 0)
-        return;
+        return false;
     for (size_t i = 0; i < near->size_count; i++) {
         for (size_t j = 0; j < far->size_count; j++) {
             if (near->sizes[i] != far->sizes[j])
                 continue;
-            const struct lab_entry *local = best_of(near, i, NULL, false), *distant = best_of(far, j, NULL, false);
-            if (!local || !distant)
-                return;
-            struct lab_ratio ratio = ratio_of(words, near, local, distant);
-            if (ratio.difference != LAB_FASTER)
-                return;
-            char size[LAB_TEXT_NUMBER], names[2][2 * NAME_TEXT], times[TIMES_TEXT];
-            fprintf(words->to, " Between %s the best of %s at %s is %s; the best within one node, %s, is %s as fast.",
-                    far->first->remote ? "hosts" : "nodes of one host", far->first->pattern,
-                    lab_format_size(near->sizes[i], size), name_and_figure(far, distant, names[0]),
-                    name_and_figure(near, local, names[1]), times_text(ratio.speed, times));
-            return;
+            struct distance found = {.near = near, .far = far, .local = best_of(near, i, NULL, false),
+                                     .distant = best_of(far, j, NULL, false)};
+            if (!found.local || !found.distant)
+                return false;
+            found.ratio = ratio_of(words, near, found.local, found.distant);
+            *ret_distance = found;
+            return found.ratio.difference == LAB_FASTER;
         }
     }
+    return false;
 }
 
+/* The first group within a node that a group between nodes can be held against. */
+static bool find_distance(struct words *words, const struct lab_group *far, struct distance *ret_distance)
+{
+    for (size_t i = 0; i < words->groups->count; i++) {
+        const struct lab_group *near = &words->groups->items[i];
+        if (near->first->nodes == 1 && near->by == far->by && strcmp(near->first->pattern, far->first->pattern) == 0 &&
+            best_of(near, 0, NULL, false))
+            return measure_distance(words, near, far, ret_distance);
+    }
+    return false;
+}
+
+/* One sentence for all: a clause for each pattern, and in it what is as fast within one node against each setting between nodes. */
 static void say_distances(struct words *words)
 {
     const struct lab_groups *groups = words->groups;
+    const struct lab_entry *local = NULL;
     for (size_t i = 0; i < groups->count; i++) {
-        for (size_t j = 0; j < groups->count; j++) {
-            bool earlier = false; /* one sentence for each group between nodes: against the first within a node */
-            for (size_t k = 0; k < j; k++)
-                earlier |= groups->items[k].first->nodes == 1 && groups->items[k].by == groups->items[i].by &&
-                           strcmp(groups->items[k].first->pattern, groups->items[i].first->pattern) == 0;
-            if (!earlier)
-                say_distance(words, &groups->items[j], &groups->items[i]);
-        }
+        struct distance distance;
+        if (!find_distance(words, &groups->items[i], &distance))
+            continue;
+        const struct lab_cell *far = distance.far->first;
+        char names[2][2 * NAME_TEXT], times[TIMES_TEXT], parties[LAB_LABEL_TEXT], size[LAB_TEXT_NUMBER];
+        if (!local)
+            fputs(" Leaving the node costs:", words->to);
+        if (distance.local == local)
+            fputs(" and", words->to);
+        else
+            fprintf(words->to, "%s in %s at %s the best within one node, %s, is", local ? ";" : "", far->pattern,
+                    lab_format_size(distance.local->cell->size_bytes, size), name_and_figure(distance.near, distance.local, names[0]));
+        fprintf(words->to, " %s as fast as the best between %s%s, %s", times_text(distance.ratio.speed, times),
+                lab_group_parties(distance.far, parties), far->remote ? " on different hosts" : "",
+                name_and_figure(distance.far, distance.distant, names[1]));
+        local = distance.local;
     }
+    if (local)
+        fputc('.', words->to);
 }
 
 static void say_what_is_missing(struct words *words)
@@ -381,7 +412,7 @@ static void say_end(struct words *words)
         fprintf(words->to, " The widest interval is %.*f %% to either side (%s, %s, %s).", width < 0.0095 ? 1 : 0, width * 100,
                 name_of(widest_group, widest, name), widest->cell->pattern, lab_format_size(widest->cell->size_bytes, size));
     }
-    if (few)
+    if (few && !words->all_few)
         fprintf(words->to, " %u cell%s fewer than %d launches that count, and so no interval: a larger --budget gives more.",
                 few, few == 1 ? " has" : "s have", LAB_INTERVAL_LAUNCHES);
 }
@@ -395,15 +426,20 @@ int lab_words_print(const struct lab_run *run, const struct lab_groups *groups, 
         return lab_fail(ENOMEM, "the closing words");
     if (run->failure)
         fprintf(words.to, " The run failed: %s.", run->failure);
-    bool noisy = false, any = false;
+    bool noisy = false, any = false, enough = false;
     for (uint32_t i = 0; i < run->cell_count; i++) {
         noisy |= groups->summaries[i].verdict == LAB_NOISY;
         any |= groups->summaries[i].kept > 0;
+        enough |= groups->summaries[i].kept >= LAB_INTERVAL_LAUNCHES;
     }
+    words.all_few = any && !enough;
     if (!any)
         fputs(" No cell gave a figure.", words.to);
     else if (noisy)
         fputs(" The machine was noisy (grade C): what follows was seen in this run and is no claim about the next.", words.to);
+    if (words.all_few)
+        fprintf(words.to, " No cell has the %d launches that an interval takes, and so these are medians and no claims: a larger "
+                "--budget gives more.", LAB_INTERVAL_LAUNCHES);
     for (size_t i = 0; i < groups->count; i++)
         say_group(&words, &groups->items[i]);
     fputc('\n', words.to);
