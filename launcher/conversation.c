@@ -227,9 +227,16 @@ static bool settled(const struct lab_conversation *talk, enum stage stage)
 /* Until every node has come to `stage` (IDLE: has said HELLO). 0, or -errno with talk->failure; `what` was waited for. */
 static int await(struct lab_conversation *talk, enum stage stage, uint64_t deadline_ns, const char *what)
 {
-    enum { LOOK_AGAIN_MS = 250 };
-    talk->heard_from_ns = lab_now_ns();
+    enum { LOOK_AGAIN_MS = 250, STOPPED_MS = 1500 };
+    uint64_t looked_ns = talk->heard_from_ns = lab_now_ns();
     for (;;) {
+        /* Looks are never that far apart unless this process was stopped (Ctrl-Z): the nodes did nothing wrong meanwhile. */
+        uint64_t now_ns = lab_now_ns();
+        if (now_ns - looked_ns > STOPPED_MS * LAB_NS_PER_MS) {
+            deadline_ns += now_ns - looked_ns;
+            talk->heard_from_ns = now_ns;
+        }
+        looked_ns = now_ns;
         hear_all(talk);
         watch_crew(talk);
         if (talk->over || (talk->launch_failed && stage != FAULTED))
