@@ -401,14 +401,16 @@ static void put_left_out(const struct page *page)
     size_t used = 0;
     windows += windows_aside;
     if (others)
-        used += (size_t)snprintf(text, sizeof text, "%llu launches were in another proximity mode than most of their cell and are "
-                                 "left out. ", (unsigned long long)others);
+        used += (size_t)snprintf(text, sizeof text, "%llu %s in another proximity mode than most of %s cell and %s left out. ",
+                                 (unsigned long long)others, others == 1 ? "launch was" : "launches were", others == 1 ? "its" : "their",
+                                 others == 1 ? "is" : "are");
     if (aside)
-        used += (size_t)snprintf(text + used, sizeof text - used, "%llu launches were transient, invalid or failed and are left "
-                                 "out. ", (unsigned long long)aside);
+        used += (size_t)snprintf(text + used, sizeof text - used, "%llu %s transient, invalid or failed and %s left out. ",
+                                 (unsigned long long)aside, aside == 1 ? "launch was" : "launches were", aside == 1 ? "is" : "are");
     if (windows_aside)
-        snprintf(text + used, sizeof text - used, "%llu of %llu windows were set aside because the CPUs moved during them.",
-                 (unsigned long long)windows_aside, (unsigned long long)windows);
+        snprintf(text + used, sizeof text - used, "%llu of %llu windows %s set aside because the CPUs moved during %s.",
+                 (unsigned long long)windows_aside, (unsigned long long)windows, windows_aside == 1 ? "was" : "were",
+                 windows_aside == 1 ? "it" : "them");
     if (text[0]) {
         fputs("   ", page->to);
         lab_layout_wrapped(page->to, text, 3, 3, lab_layout_width(page->style));

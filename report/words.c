@@ -53,6 +53,15 @@ static const char *figure_text(const struct lab_group *group, const struct lab_e
     return to;
 }
 
+/* "64 KiB", not to be broken at the end of a line */
+static const char *size_text(uint64_t bytes, char to[LAB_TEXT_NUMBER])
+{
+    char *space = strchr(lab_format_size(bytes, to), ' ');
+    if (space)
+        *space = LAB_HARD_SPACE;
+    return to;
+}
+
 /* "shm-ring (spin) with 55 ns" */
 static const char *name_and_figure(const struct lab_group *group, const struct lab_entry *entry, char to[2 * NAME_TEXT])
 {
@@ -116,7 +125,7 @@ static void say_best(struct words *words, const struct lab_group *group, size_t 
         return;
     const struct lab_entry *second = best_of(group, column, best, false);
     char size[LAB_TEXT_NUMBER], name[2 * NAME_TEXT], other[2 * NAME_TEXT], times[TIMES_TEXT];
-    fprintf(words->to, "%s at %s ", lead, lab_format_size(group->sizes[column], size));
+    fprintf(words->to, "%s at %s ", lead, size_text(group->sizes[column], size));
     if (!second) {
         fprintf(words->to, "only %s has a figure", name_and_figure(group, best, name));
         return;
@@ -189,8 +198,8 @@ static bool say_crossover(struct words *words, const struct lab_group *group, co
     char names[2][NAME_TEXT], values[4][LAB_TEXT_NUMBER], sizes[2][LAB_TEXT_NUMBER];
     fprintf(words->to, " %s overtakes %s between %s (%s against %s) and %s (%s against %s).",
             name_of(group, &b->entries[above], names[0]), name_of(group, &a->entries[below], names[1]),
-            lab_format_size(group->sizes[below], sizes[0]), lab_table_value(group, &b->entries[below], values[0]),
-            lab_table_value(group, &a->entries[below], values[1]), lab_format_size(group->sizes[above], sizes[1]),
+            size_text(group->sizes[below], sizes[0]), lab_table_value(group, &b->entries[below], values[0]),
+            lab_table_value(group, &a->entries[below], values[1]), size_text(group->sizes[above], sizes[1]),
             lab_table_value(group, &b->entries[above], values[2]), lab_table_value(group, &a->entries[above], values[3]));
     return true;
 }
@@ -339,7 +348,7 @@ static void say_distances(struct words *words)
             fputs(" and", words->to);
         else
             fprintf(words->to, "%s in %s at %s the best within one node, %s, is", local ? ";" : "", far->pattern,
-                    lab_format_size(distance.local->cell->size_bytes, size), name_and_figure(distance.near, distance.local, names[0]));
+                    size_text(distance.local->cell->size_bytes, size), name_and_figure(distance.near, distance.local, names[0]));
         fprintf(words->to, " %s as fast as the best between %s%s, %s", times_text(distance.ratio.speed, times),
                 lab_group_parties(distance.far, parties), far->remote ? " on different hosts" : "",
                 name_and_figure(distance.far, distance.distant, names[1]));
@@ -400,7 +409,8 @@ static void say_end(struct words *words)
     if (!by)
         fputs(" The run was cut short: what it had measured until then is shown.", words->to);
     else if (strcmp(by, "interrupted") == 0)
-        fputs(" The run was interrupted: what it had measured until then is shown.", words->to);
+        fprintf(words->to, " The run was %s: what it had measured until then is shown.",
+                groups->run->failure ? groups->run->failure : by);
     else if (strcmp(by, "budget") == 0)
         fputs(" The budget ended the run.", words->to);
     else if (strcmp(by, "precision") == 0)
@@ -410,7 +420,7 @@ static void say_end(struct words *words)
     if (widest) {
         char name[NAME_TEXT], size[LAB_TEXT_NUMBER];
         fprintf(words->to, " The widest interval is %.*f %% to either side (%s, %s, %s).", width < 0.0095 ? 1 : 0, width * 100,
-                name_of(widest_group, widest, name), widest->cell->pattern, lab_format_size(widest->cell->size_bytes, size));
+                name_of(widest_group, widest, name), widest->cell->pattern, size_text(widest->cell->size_bytes, size));
     }
     if (few && !words->all_few)
         fprintf(words->to, " %u cell%s fewer than %d launches that count, and so no interval: a larger --budget gives more.",
@@ -424,7 +434,8 @@ int lab_words_print(const struct lab_run *run, const struct lab_groups *groups, 
     struct words words = {.to = open_memstream(&text, &size), .groups = groups};
     if (!words.to)
         return lab_fail(ENOMEM, "the closing words");
-    if (run->failure)
+    bool interrupted = run->ended_by && strcmp(run->ended_by, "interrupted") == 0; /* told where the end is told */
+    if (run->failure && !interrupted)
         fprintf(words.to, " The run failed: %s.", run->failure);
     bool noisy = false, any = false, enough = false;
     for (uint32_t i = 0; i < run->cell_count; i++) {
@@ -445,7 +456,7 @@ int lab_words_print(const struct lab_run *run, const struct lab_groups *groups, 
     fputc('\n', words.to);
     say_distances(&words);
     say_what_is_missing(&words);
-    if (any || !run->ended_by)
+    if (any || interrupted || !run->ended_by)
         say_end(&words);
     bool lost = ferror(words.to);
     if (fclose(words.to) || lost) {

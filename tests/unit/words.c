@@ -185,6 +185,11 @@ static void what_ended_the_run_is_said(void **state)
             assert_said(run, cases[j].words, i == j);
     }
     assert_said(run, "The widest interval is ", true);
+    run->ended_by = "interrupted";
+    run->failure = "interrupted by SIGINT";
+    assert_said(run, "The run was interrupted by SIGINT: what it had measured", true);
+    assert_said(run, "failed", false);
+    run->ended_by = NULL;
     run->failure = "a node was lost";
     assert_said(run, "The run failed: a node was lost.", true);
     lab_run_free(run);
