@@ -87,5 +87,21 @@ done
 "$IPCLAB" list transports --format json | jq -e 'all(.[]; (.usable | type == "boolean") and (.waits | length > 0) and
     (.message_max_bytes > 0) and (.usable or (.missing | type == "string")))' >/dev/null || complain 'a transport says too little of itself'
 
+# ---- a plan in every format: a cell that has not been run has neither failed nor any figure ----
+printf 'transport: [pipe, shm-ring]\nwait: block\n' >small.yaml
+for format in table json jsonl csv md; do
+    checked=$((checked + 1))
+    "$IPCLAB" plan small.yaml --format $format >"plan.$format" 2>err && [ ! -s err ] || complain "plan --format $format: $(cat err)"
+    grep -q failed "plan.$format" && complain "plan --format $format says that something failed"
+done
+jq -e '.run.verdict == null and [.cells[].verdict] == [null, "skipped"]' plan.json >/dev/null ||
+    complain "the verdicts of a plan: $(jq -c '[.run.verdict, .cells[].verdict]' plan.json)"
+jq -e '.cells[0] | [.latency_ns, .throughput, .integrity, .cost, .states, .path] | all(.[]; type == "object" and
+    ([to_entries[] | select(.key != "kind") | .value | if type == "object" then .[] else . end] | all(. == null)))' plan.json >/dev/null ||
+    complain 'a planned cell has a figure'
+jq -es 'length == 3 and .[0].kind == "run" and .[1].kind == "cell"' plan.jsonl >/dev/null || complain 'plan --format jsonl is not a line each'
+[ "$(wc -l <plan.csv)" -eq 3 ] || complain 'plan --format csv is not a row each'
+head -n 1 plan.md | grep -qx '```' && sed '1d;$d' plan.md | cmp -s - plan.table || complain 'plan --format md is not the table'
+
 echo "$checked checks, $failed not as expected"
 [ "$failed" -eq 0 ]
