@@ -372,8 +372,13 @@ static void put_group_head(const struct page *page)
     fputs(lab_group_title(page->group, title), page->to);
     lab_layout_ink(page->to, page->style, LAB_INK_PLAIN);
     int used = snprintf(text, sizeof text, "%s%s", page->signs->dot, lab_group_measure(page->group, measure));
-    if (page->group->settings[0])
+    if (page->group->settings[0]) {
+        char *at = text + used + strlen(page->signs->dot);
         used += snprintf(text + used, sizeof text - (size_t)used, "%s%s", page->signs->dot, page->group->settings);
+        for (; *at; at++) /* a name stays with its value */
+            if (*at == ' ' && at[-1] != ',')
+                *at = LAB_HARD_SPACE;
+    }
     if (page->group->one_mode && page->group->mode != LAB_NEAR_UNKNOWN)
         snprintf(text + used, sizeof text - (size_t)used, "%sCPUs %s", page->signs->dot, lab_proximity_name(page->group->mode));
     size_t at = lab_layout_columns(title);

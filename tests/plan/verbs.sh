@@ -87,6 +87,15 @@ done
 "$IPCLAB" list transports --format json | jq -e 'all(.[]; (.usable | type == "boolean") and (.waits | length > 0) and
     (.message_max_bytes > 0) and (.usable or (.missing | type == "string")))' >/dev/null || complain 'a transport says too little of itself'
 
+# What a list names can be asked for, whatever has been built in.
+for axis in transport pattern topology wait; do
+    case $axis in topology) list=topologies ;; *) list=${axis}s ;; esac
+    for name in $("$IPCLAB" list $list --format json | jq -r '.[].name'); do
+        checked=$((checked + 1))
+        "$IPCLAB" plan --$axis "$name" >out 2>err || complain "plan --$axis $name: $(cat err)"
+    done
+done
+
 # ---- a plan in every format: a cell that has not been run has neither failed nor any figure ----
 printf 'transport: [pipe, shm-ring]\nwait: block\n' >small.yaml
 for format in table json jsonl csv md; do
