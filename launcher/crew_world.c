@@ -35,7 +35,7 @@ int lab_crew_world(bool *ret_inside, uint32_t *ret_rank, uint32_t *ret_size)
     *ret_inside = false;
     if (!getenv("PMI_RANK"))
         return 0;
-    uint32_t rank, size;
+    uint32_t rank = 0, size = 0;
     int err = read_number("PMI_RANK", &rank);
     if (!err)
         err = read_number("PMI_SIZE", &size);
