@@ -33,7 +33,7 @@ static const char *name_of(const struct lab_group *group, const struct lab_entry
             label = group->rows[i].label;
     bool linked = entry->cell && !strstr(label, " via ") && lab_option_text(entry->cell->options, "link", link);
     bool waits = entry->cell && entry->cell->wait;
-    snprintf(to, NAME_TEXT, "%s%s%s%s%s%s", label, linked ? " via " : "", linked ? link : "", waits ? " (" : "",
+    snprintf(to, NAME_TEXT, "%.100s%s%.32s%s%.16s%s", label, linked ? " via " : "", linked ? link : "", waits ? " (" : "",
              waits ? entry->cell->wait : "", waits ? ")" : "");
     return to;
 }

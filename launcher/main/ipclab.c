@@ -112,6 +112,14 @@ static int call(const struct lab_verb *verb, int argc, char **argv)
     return code;
 }
 
+/* A sentence may quote a name from the command line: what a terminal would obey is not shown to it. */
+static void put_sentence(const char *text, FILE *to)
+{
+    for (; *text; text++)
+        fputc((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text, to);
+    fputc('\n', to);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -132,7 +140,7 @@ int main(int argc, char **argv)
 
     const struct lab_error *error = lab_error_last();
     if (code != LAB_EXIT_OK && code != LAB_EXIT_MISSED && error->code)
-        fprintf(stderr, "%s\n", error->text);
+        put_sentence(error->text, stderr);
     errno = EIO;
     if ((fflush(stdout) != 0 || ferror(stdout)) && code == LAB_EXIT_OK) {
         perror("standard output");

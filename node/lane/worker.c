@@ -305,7 +305,7 @@ int lab_worker_run(int control_fd)
 {
     Lab__Note *note = NULL;
     int err = receive(control_fd, LAB__NOTE__BODY_TASK, TASK_WITHIN_S, &note);
-    if (err)
+    if (err || !note)
         return err;
     err = perform(control_fd, note->task);
     lab_codec_free(note);

@@ -154,6 +154,7 @@ ln -s loop loop
 expect_refusal "loop: cannot open the experiment: Too many levels of symbolic links" loop
 expect_refusal "limit.yaml/x: cannot open the experiment: Not a directory" limit.yaml/x
 expect_refusal "the name of the file is empty" ''
+expect_refusal "a?[31m: cannot open the experiment: No such file or directory" "$(printf 'a\033[31m')"
 
 # ---- options ----
 printf 'transport: pipe\n' >good.yaml
