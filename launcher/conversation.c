@@ -44,6 +44,7 @@ struct lab_conversation {
     int signal_fd, signal;
     sigset_t mask_before;
     bool over, all_greeted, leaving;
+    bool stopped;                /* this process was, during the current launch */
     bool launch_failed;          /* the launch's fault is recorded in `failure` */
     int failure_code;
     char failure[LAB_ERROR_TEXT];
@@ -235,6 +236,7 @@ static int await(struct lab_conversation *talk, enum stage stage, uint64_t deadl
         if (now_ns - looked_ns > STOPPED_MS * LAB_NS_PER_MS) {
             deadline_ns += now_ns - looked_ns;
             talk->heard_from_ns = now_ns;
+            talk->stopped = true;
         }
         looked_ns = now_ns;
         hear_all(talk);
@@ -488,10 +490,11 @@ static void give_up(struct lab_conversation *talk)
         snprintf(talk->failure, sizeof talk->failure, "%s", reason);
 }
 
-int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, bool crosses, bool slow_start)
+static int attempt(struct lab_conversation *talk, Lab__Assign *assign, bool crosses, bool slow_start)
 {
     if (talk->over)
         return failed(talk);
+    talk->stopped = false;
     talk->number++;
     talk->taking_part = assign->nodes;
     talk->launch_failed = false;
@@ -505,6 +508,17 @@ int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, 
         fail_launch(talk, -err, lab_error_last()->text);
     give_up(talk);
     return failed(talk);
+}
+
+/* The workers' deadline passes also while nobody is there to tell them to begin: such a launch says nothing of its cell. */
+int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, bool crosses, bool slow_start)
+{
+    int err = attempt(talk, assign, crosses, slow_start);
+    while (err && talk->stopped && !talk->over) {
+        lab_conversation_tell(talk, "begun anew, for this process was stopped: %s", lab_error_last()->text);
+        err = attempt(talk, assign, crosses, slow_start);
+    }
+    return err;
 }
 
 const Lab__Done *const *lab_conversation_done(const struct lab_conversation *talk)
