@@ -88,7 +88,7 @@ char *lab_table_ratio(const struct lab_ratio *ratio, const struct lab_signs *sig
         return put(to, "");
     double speed = ratio->speed.value;
     const char *sign = ratio->difference == LAB_EQUAL ? signs->equal : ratio->difference == LAB_NOT_SHOWN ? "~" : signs->times;
-    int decimals = speed >= 99.5 ? 0 : speed >= 9.95 ? 1 : speed >= 0.0995 ? 2 : 3;
+    int decimals = speed >= 99.5 ? 0 : speed >= 9.95 ? 1 : speed >= 0.0995 ? 2 : speed >= 0.00995 ? 3 : speed >= 0.000995 ? 4 : 5;
     snprintf(to, LAB_TEXT_NUMBER, "%s%.*f", sign, decimals, speed);
     return to;
 }

@@ -319,42 +319,49 @@ static bool measure_distance(struct words *words, const struct lab_group *near, 
     return false;
 }
 
-/* The first group within a node that a group between nodes can be held against. */
-static bool find_distance(struct words *words, const struct lab_group *far, struct distance *ret_distance)
+/* Whether far groups of that pattern are held against this group within a node: the first of its kind. */
+static bool is_near(const struct lab_groups *groups, const struct lab_group *group)
 {
-    for (size_t i = 0; i < words->groups->count; i++) {
-        const struct lab_group *near = &words->groups->items[i];
-        if (near->first->nodes == 1 && near->by == far->by && strcmp(near->first->pattern, far->first->pattern) == 0 &&
-            best_of(near, 0, NULL, false))
-            return measure_distance(words, near, far, ret_distance);
-    }
-    return false;
+    if (group->first->nodes != 1 || !best_of(group, 0, NULL, false))
+        return false;
+    for (const struct lab_group *earlier = groups->items; earlier < group; earlier++)
+        if (earlier->first->nodes == 1 && earlier->by == group->by && best_of(earlier, 0, NULL, false) &&
+            strcmp(earlier->first->pattern, group->first->pattern) == 0)
+            return false;
+    return true;
+}
+
+static void say_distance(struct words *words, const struct distance *distance, const struct lab_entry **said)
+{
+    const struct lab_cell *far = distance->far->first;
+    char names[2][2 * NAME_TEXT], times[TIMES_TEXT], parties[LAB_LABEL_TEXT], size[LAB_TEXT_NUMBER];
+    if (!*said)
+        fputs(" Leaving the node costs:", words->to);
+    if (distance->local == *said)
+        fputs(" and", words->to);
+    else
+        fprintf(words->to, "%s in %s at %s the best within one node, %s, is", *said ? ";" : "", far->pattern,
+                size_text(distance->local->cell->size_bytes, size), name_and_figure(distance->near, distance->local, names[0]));
+    fprintf(words->to, " %s as fast as the best between %s%s, %s", times_text(distance->ratio.speed, times),
+            lab_group_parties(distance->far, parties), far->remote ? " on different hosts" : "",
+            name_and_figure(distance->far, distance->distant, names[1]));
+    *said = distance->local;
 }
 
 /* One sentence for all: a clause for each pattern, and in it what is as fast within one node against each setting between nodes. */
 static void say_distances(struct words *words)
 {
     const struct lab_groups *groups = words->groups;
-    const struct lab_entry *local = NULL;
+    const struct lab_entry *said = NULL;
     for (size_t i = 0; i < groups->count; i++) {
-        struct distance distance;
-        if (!find_distance(words, &groups->items[i], &distance))
+        if (!is_near(groups, &groups->items[i]))
             continue;
-        const struct lab_cell *far = distance.far->first;
-        char names[2][2 * NAME_TEXT], times[TIMES_TEXT], parties[LAB_LABEL_TEXT], size[LAB_TEXT_NUMBER];
-        if (!local)
-            fputs(" Leaving the node costs:", words->to);
-        if (distance.local == local)
-            fputs(" and", words->to);
-        else
-            fprintf(words->to, "%s in %s at %s the best within one node, %s, is", local ? ";" : "", far->pattern,
-                    size_text(distance.local->cell->size_bytes, size), name_and_figure(distance.near, distance.local, names[0]));
-        fprintf(words->to, " %s as fast as the best between %s%s, %s", times_text(distance.ratio.speed, times),
-                lab_group_parties(distance.far, parties), far->remote ? " on different hosts" : "",
-                name_and_figure(distance.far, distance.distant, names[1]));
-        local = distance.local;
+        struct distance distance;
+        for (size_t j = 0; j < groups->count; j++)
+            if (measure_distance(words, &groups->items[i], &groups->items[j], &distance))
+                say_distance(words, &distance, &said);
     }
-    if (local)
+    if (said)
         fputc('.', words->to);
 }
 
@@ -419,7 +426,7 @@ static void say_end(struct words *words)
         fputs(" The run ended when every cell had its launches.", words->to);
     if (widest) {
         char name[NAME_TEXT], size[LAB_TEXT_NUMBER];
-        fprintf(words->to, " The widest interval is %.*f %% to either side (%s, %s, %s).", width < 0.0095 ? 1 : 0, width * 100,
+        fprintf(words->to, " The widest interval is %.*f\x1f%% to either side (%s, %s, %s).", width < 0.0095 ? 1 : 0, width * 100,
                 name_of(widest_group, widest, name), widest->cell->pattern, size_text(widest->cell->size_bytes, size));
     }
     if (few && !words->all_few)

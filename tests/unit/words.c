@@ -130,8 +130,8 @@ static void the_distances_of_all_patterns_and_settings_are_one_sentence(void **s
 {
     (void)state;
     struct lab_run *run = lab_synthetic_run();
-    for (uint32_t pattern = 0; pattern < 2; pattern++) {
-        for (uint32_t setting = 0; setting < 3; setting++) {
+    for (uint32_t setting = 0; setting < 3; setting++) { /* the patterns in turn, as files name them */
+        for (uint32_t pattern = 0; pattern < 2; pattern++) {
             struct lab_cell *cell = lab_synthetic_cell(run, "shm-ring", "spin", pattern ? "stream" : "pingpong", 64);
             cell->nodes = setting ? 2 : 1;
             cell->workers = setting ? setting - 1 : 2;
