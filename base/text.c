@@ -12,54 +12,80 @@
 
 struct unit {
     const char *suffix;
-    double factor;
+    uint64_t factor;
 };
 
 static const struct unit sizes[] = {
-    {"", 1}, {"B", 1}, {"K", 0x1p10}, {"KB", 0x1p10}, {"KiB", 0x1p10}, {"M", 0x1p20}, {"MB", 0x1p20},
-    {"MiB", 0x1p20}, {"G", 0x1p30}, {"GB", 0x1p30}, {"GiB", 0x1p30}, {NULL, 0},
+    {"", 1}, {"B", 1}, {"K", 1 << 10}, {"KB", 1 << 10}, {"KiB", 1 << 10}, {"M", 1 << 20}, {"MB", 1 << 20},
+    {"MiB", 1 << 20}, {"G", 1 << 30}, {"GB", 1 << 30}, {"GiB", 1 << 30}, {NULL, 0},
 };
 static const struct unit times[] = {
-    {"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"min", 60e9}, {"h", 3600e9}, {NULL, 0},
+    {"ns", 1}, {"us", 1000}, {"ms", 1000000}, {"s", 1000000000}, {"min", 60000000000}, {"h", 3600000000000}, {NULL, 0},
 };
 static const struct unit rates[] = {
-    {"/s", 1}, {"k/s", 1e3}, {"M/s", 1e6}, {"G/s", 1e9}, {NULL, 0},
+    {"/s", 1}, {"k/s", 1000}, {"M/s", 1000000}, {"G/s", 1000000000}, {NULL, 0},
+};
+
+struct quantity {
+    char number[64];
+    uint64_t factor;
 };
 
 /* A decimal number and one of the suffixes, nothing else around them. */
-static int parse_with_unit(const char *text, const struct unit *units, const char *wanted, double *ret_value)
+static int split(const char *text, const struct unit *units, const char *wanted, struct quantity *ret_quantity)
 {
+    struct quantity quantity;
     if (!isdigit((unsigned char)text[0]))
         return lab_refuse(EINVAL, "'%s' is not %s", text, wanted);
     size_t digits = strspn(text, "0123456789.");
-    char number[64];
-    if (digits >= sizeof number)
+    if (digits >= sizeof quantity.number)
         return lab_refuse(EINVAL, "'%s' has too many digits", text);
-    memcpy(number, text, digits);
-    number[digits] = '\0';
-    char *end;
-    double value = strtod(number, &end);
-    if (*end)
+    memcpy(quantity.number, text, digits);
+    quantity.number[digits] = '\0';
+    const char *point = strchr(quantity.number, '.');
+    if (point && strchr(point + 1, '.'))
         return lab_refuse(EINVAL, "'%s' is not %s", text, wanted);
     const char *suffix = text + digits + strspn(text + digits, " ");
     for (const struct unit *unit = units; unit->suffix; unit++) {
         if (strcasecmp(suffix, unit->suffix) == 0) {
-            *ret_value = value * unit->factor;
+            quantity.factor = unit->factor;
+            *ret_quantity = quantity;
             return 0;
         }
     }
+    if (!*suffix)
+        return lab_refuse(EINVAL, "'%s' is not %s: it has no unit", text, wanted);
     return lab_refuse(EINVAL, "'%s' is not %s: the unit '%s' is unknown", text, wanted, suffix);
+}
+
+/* Digits alone are taken exactly: a double would round a seed beyond 2^53. */
+static bool whole_of(const struct quantity *quantity, uint64_t *ret_value)
+{
+    const uint64_t most = INT64_MAX;
+    uint64_t value;
+    if (strchr(quantity->number, '.')) {
+        double product = strtod(quantity->number, NULL) * (double)quantity->factor;
+        if (product >= 0x1p63 || product != floor(product))
+            return false;
+        value = (uint64_t)product;
+    } else {
+        errno = 0;
+        unsigned long long number = strtoull(quantity->number, NULL, 10);
+        if (errno || __builtin_mul_overflow((uint64_t)number, quantity->factor, &value) || value > most)
+            return false;
+    }
+    *ret_value = value;
+    return true;
 }
 
 static int parse_whole(const char *text, const struct unit *units, const char *wanted, uint64_t *ret_value)
 {
-    double value;
-    int err = parse_with_unit(text, units, wanted, &value);
+    struct quantity quantity;
+    int err = split(text, units, wanted, &quantity);
     if (err)
         return err;
-    if (value >= 0x1p63 || value != floor(value))
+    if (!whole_of(&quantity, ret_value))
         return lab_refuse(EINVAL, "'%s' is not %s: it must be whole and below 2^63", text, wanted);
-    *ret_value = (uint64_t)value;
     return 0;
 }
 
@@ -81,7 +107,12 @@ int lab_parse_time(const char *text, uint64_t *ret_ns)
 
 int lab_parse_rate(const char *text, double *ret_per_s)
 {
-    return parse_with_unit(text, rates, "a rate (10k/s)", ret_per_s);
+    struct quantity quantity;
+    int err = split(text, rates, "a rate (10k/s)", &quantity);
+    if (err)
+        return err;
+    *ret_per_s = strtod(quantity.number, NULL) * (double)quantity.factor;
+    return 0;
 }
 
 int lab_parse_bool(const char *text, bool *ret_value)
@@ -110,14 +141,16 @@ int lab_parse_sizes(const char *text, uint64_t *ret_sizes, size_t room, size_t *
     char *star = dots ? strchr(dots, '*') : NULL;
     if (star) {
         *star = '\0';
-        err = lab_parse_count(star + 1, &factor);
-        if (err)
-            return err;
-        if (factor < 2)
+        if (!star[1])
+            return lab_refuse(EINVAL, "'%s': there is no factor after '*'", text);
+        if (lab_parse_count(star + 1, &factor) != 0 || factor < 2)
             return lab_refuse(EINVAL, "'%s': the factor after '*' must be 2 or more", text);
     }
-    if (dots)
+    if (dots) {
         *dots = '\0';
+        if (!copy[0] || !dots[2])
+            return lab_refuse(EINVAL, "'%s': a range has a size on both sides of '..'", text);
+    }
     err = lab_parse_size(copy, &from);
     if (err)
         return err;

@@ -2,10 +2,13 @@
 #include "launcher/verbs.h"
 
 #include "base/error.h"
-#include "base/version.h"
+#include "base/home.h"
+#include "base/text.h"
 #include "launcher/crew.h"
+#include "launcher/mark.h"
 #include "report/listing.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -15,30 +18,73 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BUILT_IN "/compare.yaml"
+#define BUILT_IN "compare"
 
-/* A build tree has the internal programs beside this one, and its experiments in the source tree. */
-static bool in_build_tree(void)
+/* "NAME.yaml" of the experiments that came with ipclab; NAME may have its ".yaml" already. */
+static int find_installed(const char *name, char path[PATH_MAX])
 {
-    static const char node[] = "/ipclab-node";
-    char path[PATH_MAX + sizeof node];
-    ssize_t length = readlink("/proc/self/exe", path, PATH_MAX);
-    if (length <= 0)
-        return false;
-    path[length] = '\0';
-    char *slash = strrchr(path, '/');
-    memcpy(slash, node, sizeof node);
-    return access(path, X_OK) == 0;
+    char file[NAME_MAX + 1];
+    size_t length = strlen(name);
+    bool ended = length > 5 && strcmp(name + length - 5, ".yaml") == 0;
+    if ((size_t)snprintf(file, sizeof file, "%s%s", name, ended ? "" : ".yaml") >= sizeof file)
+        return -ENAMETOOLONG;
+    return lab_home_find(LAB_HOME_EXPERIMENT, file, path, PATH_MAX);
+}
+
+/* "configs/spin-or-sleep.yaml" is called spin-or-sleep. */
+static void stem_of(const char *file, char to[NAME_MAX + 1])
+{
+    snprintf(to, NAME_MAX + 1, "%s", file);
+    char *dot = strrchr(to, '.');
+    if (dot && strcmp(dot, ".yaml") == 0)
+        *dot = '\0';
+}
+
+/* The experiment that came with ipclab and whose name is nearest; "" when none is near. */
+static void near_installed(const char *file, char to[NAME_MAX + 1])
+{
+    enum { NAMES_MOST = 64 };
+    char folder[PATH_MAX], wanted[NAME_MAX + 1], names[NAMES_MOST][NAME_MAX + 1];
+    const char *list[NAMES_MOST];
+    size_t count = 0;
+    DIR *entries = lab_home_find(LAB_HOME_EXPERIMENT, "", folder, sizeof folder) == 0 ? opendir(folder) : NULL;
+    for (struct dirent *entry; entries && count < NAMES_MOST && (entry = readdir(entries)); count++) {
+        stem_of(entry->d_name, names[count]);
+        list[count] = names[count];
+    }
+    if (entries)
+        closedir(entries);
+    stem_of(file, wanted);
+    const char *near = lab_nearest_of(wanted, list, count);
+    snprintf(to, NAME_MAX + 1, "%s", near ? near : "");
+}
+
+/* A file, or the name of an experiment that came with ipclab. */
+static int find_file(const char *file, char path[PATH_MAX], const char **ret_file)
+{
+    *ret_file = file ? file : path;
+    if (!file)
+        return find_installed(BUILT_IN, path);
+    if (strchr(file, '/') || access(file, F_OK) == 0 || errno != ENOENT)
+        return 0;
+    if (find_installed(file, path) == 0) {
+        *ret_file = path;
+        return 0;
+    }
+    char near[NAME_MAX + 1], hint[LAB_HINT_TEXT];
+    near_installed(file, near);
+    return lab_refuse(ENOENT, "%s: cannot open the experiment: %s%s", file, strerror(ENOENT), lab_hint(*near ? near : NULL, hint));
 }
 
 int lab_arguments_experiment(const struct lab_arguments *arguments, struct lab_experiment **ret_experiment)
 {
-    const char *file = arguments->file;
-    if (!file)
-        file = in_build_tree() ? LAB_SOURCE_CONFIG_DIR BUILT_IN : LAB_CONFIG_DIR BUILT_IN;
+    char path[PATH_MAX];
+    const char *file;
     bool inside;
     uint32_t rank, size;
-    int err = lab_crew_world(&inside, &rank, &size);
+    int err = find_file(arguments->file, path, &file);
+    if (!err)
+        err = lab_crew_world(&inside, &rank, &size);
     if (err)
         return err;
     char nodes[16];

@@ -1,7 +1,9 @@
 #include "launcher/axis.h"
 
 #include "base/text.h"
+#include "launcher/plan.h"
 #include "node/pattern.h"
+#include "node/transport.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -107,19 +109,57 @@ static int refuse_as_said(const struct lab_mark *mark)
     return lab_mark_refuse(mark, "%s", lab_error_last()->text);
 }
 
+/* The i-th that is built in; NULL beyond the last, and for axes of which nothing can be added. */
+static const char *built_in(enum lab_axis axis, size_t index)
+{
+    if (axis == LAB_AXIS_TRANSPORT || axis == LAB_AXIS_LINK) {
+        const struct lab_transport *transport = lab_transport_at(index);
+        return transport ? transport->name : NULL;
+    }
+    if (axis == LAB_AXIS_PATTERN) {
+        const struct lab_pattern *pattern = lab_pattern_at(index);
+        return pattern ? pattern->name : NULL;
+    }
+    const struct lab_topology *topology = axis == LAB_AXIS_TOPOLOGY ? lab_topology_at(index) : NULL;
+    return topology ? topology->name : NULL;
+}
+
+static bool listed(const char *const *names, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* The names that files may use, of this version or of another, and whatever else has been built in. */
+enum { NAMES_MOST = 128 };
+static size_t names_of(enum lab_axis axis, const char *names[NAMES_MOST])
+{
+    size_t count = 0, published;
+    for (; rows[axis].choices[count]; count++)
+        names[count] = rows[axis].choices[count];
+    published = count;
+    const char *name;
+    for (size_t i = 0; count < NAMES_MOST && (name = built_in(axis, i)); i++)
+        if (!listed(names, published, name))
+            names[count++] = name;
+    return count;
+}
+
 static int add_name(const struct row *row, const char *text, const struct lab_mark *mark, struct lab_values *values)
 {
-    size_t count = 0;
-    for (; row->choices[count]; count++)
-        if (strcmp(row->choices[count], text) == 0)
-            return lab_values_add(values, text, 0, mark);
+    const char *names[NAMES_MOST];
+    size_t count = names_of((enum lab_axis)(row - rows), names);
+    if (listed(names, count, text))
+        return lab_values_add(values, text, 0, mark);
 
-    char hint[LAB_HINT_TEXT], known[256] = "";
-    const char *nearest = lab_nearest_of(text, row->choices, count);
+    char hint[LAB_HINT_TEXT], known[512] = "";
+    const char *nearest = lab_nearest_of(text, names, count);
     if (nearest)
         return lab_mark_refuse(mark, "unknown %s '%s'%s", row->name, text, lab_hint(nearest, hint));
     for (size_t i = 0, used = 0; i < count && used < sizeof known; i++)
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", row->choices[i]);
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", names[i]);
     return lab_mark_refuse(mark, "unknown %s '%s'; it is one of %s", row->name, text, known);
 }
 

@@ -21,6 +21,7 @@ enum {
     HELLO_LOCAL_S = 5, HELLO_REMOTE_S = 8, /* a node that starts on a busy host is not a node that failed */
     STEP_LOCAL_S = 3, STEP_REMOTE_S = 10, STEP_MPI_S = 10,
     ABORT_MS = 3000, SILENT_S = 2, SILENT_REMOTE_S = 4, GRACE_MS = 500, LIMITS_S = 5, BETTER_MS = 500,
+    LOOK_AGAIN_MS = 250, STOPPED_MS = 1500,
 };
 
 /* Who died matters more than what others then missed. One death shows itself in several places, in any order: the surer reason replaces
@@ -41,6 +42,7 @@ struct lab_conversation {
     bool over, all_greeted, leaving;
     enum certainty certainty;    /* of `failure`, once over */
     uint64_t better_until_ns;    /* how long a better reason is waited for */
+    bool stopped;                /* this process was, during the current launch */
     bool launch_failed;          /* the launch's fault is recorded in `failure` */
     int failure_code;
     char failure[LAB_ERROR_TEXT];
@@ -195,7 +197,6 @@ static void watch_silence(struct lab_conversation *talk)
 
 static void wait_for_news(struct lab_conversation *talk, uint64_t deadline_ns)
 {
-    enum { LOOK_AGAIN_MS = 250 };
     struct pollfd polls[] = {
         {.fd = lab_bus_fd(talk->bus), .events = POLLIN},
         {.fd = talk->signal_fd, .events = POLLIN},
@@ -226,8 +227,16 @@ static int conclude(struct lab_conversation *talk)
 /* Until every node has come to `stage`. 0, or -errno with talk->failure; `what` was waited for. */
 static int await(struct lab_conversation *talk, enum lab_peer_stage stage, uint64_t deadline_ns, const char *what)
 {
-    talk->heard_from_ns = lab_now_ns();
+    uint64_t looked_ns = talk->heard_from_ns = lab_now_ns();
     for (;;) {
+        /* Looks are never that far apart unless this process was stopped (Ctrl-Z): the nodes did nothing wrong meanwhile. */
+        uint64_t now_ns = lab_now_ns();
+        if (now_ns - looked_ns > STOPPED_MS * LAB_NS_PER_MS) {
+            deadline_ns += now_ns - looked_ns;
+            talk->heard_from_ns = now_ns;
+            talk->stopped = true;
+        }
+        looked_ns = now_ns;
         hear_all(talk);
         watch_crew(talk);
         if (talk->over || talk->launch_failed)
@@ -465,10 +474,11 @@ static void give_up(struct lab_conversation *talk)
         snprintf(talk->failure, sizeof talk->failure, "%s", reason);
 }
 
-int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, bool crosses, bool slow_start)
+static int attempt(struct lab_conversation *talk, Lab__Assign *assign, bool crosses, bool slow_start)
 {
     if (talk->over)
         return failed(talk);
+    talk->stopped = false;
     talk->number++;
     talk->taking_part = assign->nodes;
     talk->launch_failed = false;
@@ -482,6 +492,17 @@ int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, 
         fail_launch(talk, -err, lab_error_last()->text);
     give_up(talk);
     return failed(talk);
+}
+
+/* The workers' deadline passes also while nobody is there to tell them to begin: such a launch says nothing of its cell. */
+int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, bool crosses, bool slow_start)
+{
+    int err = attempt(talk, assign, crosses, slow_start);
+    while (err && talk->stopped && !talk->over) {
+        lab_conversation_tell(talk, "begun anew, for this process was stopped: %s", lab_error_last()->text);
+        err = attempt(talk, assign, crosses, slow_start);
+    }
+    return err;
 }
 
 const Lab__Done *const *lab_conversation_done(const struct lab_conversation *talk)

@@ -30,8 +30,8 @@ int lab_conversation_begin(const struct lab_conversation_spec *spec, struct lab_
 /* BYE to all, and everything down. NULL is harmless. */
 void lab_conversation_end(struct lab_conversation *talk);
 
-/* One launch, from ASSIGN to every DONE. `crosses`: edges cross nodes, so that addresses are exchanged. -errno: it failed, and the
- * nodes have given it up; see lab_conversation_over(). */
+/* One launch, from ASSIGN to every DONE. `crosses`: edges cross nodes, so that addresses are exchanged. One that fails while
+ * this process was stopped is begun anew. -errno: it failed, and the nodes have given it up; see lab_conversation_over(). */
 int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, bool crosses, bool slow_start);
 const Lab__Done *const *lab_conversation_done(const struct lab_conversation *talk); /* of the last launch, by node; until the next one */
 

@@ -3,7 +3,7 @@
 #include "base/child.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/version.h"
+#include "base/home.h"
 #include "launcher/clean.h"
 #include "launcher/crew_mpiexec.h"
 #include "launcher/crew_world.h"
@@ -42,17 +42,7 @@ struct lab_crew {
 
 int lab_crew_program(const char *name, char *to, size_t room)
 {
-    char self[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[length > 0 ? length : 0] = '\0';
-    char *slash = strrchr(self, '/');
-    if (slash)
-        *slash = '\0';
-    const char *const folders[] = {self, LAB_LIBEXEC_DIR};
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
-        if (snprintf(to, room, "%s/%s", folders[i], name) < (int)room && access(to, X_OK) == 0)
-            return 0;
-    return lab_refuse(ENOENT, "the program %s is neither in %s nor in %s: build or install ipclab completely", name, self, LAB_LIBEXEC_DIR);
+    return lab_home_find(LAB_HOME_PROGRAM, name, to, room);
 }
 
 /* ---- starting ---- */

@@ -93,7 +93,7 @@ const char *lab_crew_host(const struct lab_crew *crew, uint32_t node);
  * two seconds beyond the grace. Frees the crew. NULL is harmless. */
 void lab_crew_end(struct lab_crew *crew, uint64_t grace_deadline_ns);
 
-/* Full path of an internal program ("ipclab-node"): beside this program, or in LAB_LIBEXEC_DIR. -ENOENT names both places. */
+/* Full path of an internal program ("ipclab-node"): see base/home.h. -ENOENT names the places. */
 int lab_crew_program(const char *name, char *to, size_t room);
 
 #endif

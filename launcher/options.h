@@ -17,12 +17,13 @@
 
 enum lab_takes {
     LAB_TAKES_EXPERIMENT = 1 << 0, /* every option that is a key of the file, --set, --hosts, --lab */
-    LAB_TAKES_FORMAT = 1 << 1,     /* --format, -o */
+    LAB_TAKES_FORMAT = 1 << 1,     /* --format, -o: a run in every format */
     LAB_TAKES_STORE = 1 << 2,      /* --db */
     LAB_TAKES_DRY_RUN = 1 << 3,
     LAB_TAKES_TALK = 1 << 4,       /* -q, -v */
     LAB_TAKES_CPUS = 1 << 5,       /* --cpus, which help does not show: it makes a plan for another machine */
     LAB_TAKES_WORLD = 1 << 6,      /* no option: in a user's mpirun rank 0 alone reads the words and speaks, the other ranks become nodes */
+    LAB_TAKES_LISTING = 1 << 7,    /* --format, -o: a listing, as a table or as JSON */
 };
 
 enum lab_rest {

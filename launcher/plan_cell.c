@@ -154,6 +154,8 @@ static int shape_self(struct making *making)
     if (strcmp(cell->topology->name, "pair") != 0)
         return skip(making, "%s carries messages to itself, and %s takes several parties", name, cell->topology->name);
     cell->workers = cell->parties = 1;
+    if (strcmp(cell->placement, "other-core") == 0)
+        cell->placement = "same-core"; /* there is no other */
     return note(making, "%s runs in one worker, which sends to itself", name);
 }
 

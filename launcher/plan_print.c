@@ -94,9 +94,22 @@ static void put_line(struct printing *printing, size_t from)
     put_text(printing, text, column, column);
 }
 
+static void put_lines(struct printing *printing, size_t from)
+{
+    for (size_t i = from; i < printing->plan->cell_count; i++)
+        if (!printing->done[i] && same_group(&printing->plan->cells[from], &printing->plan->cells[i]))
+            put_line(printing, i);
+}
+
 static void put_group(struct printing *printing, size_t from)
 {
     const struct lab_plan_cell *first = &printing->plan->cells[from];
+    if (first->transport->caps & LAB_CAP_SELF) {
+        fprintf(printing->to, "\n%s, 1 worker that sends to itself%s\n", first->pattern->name,
+                strcmp(first->placement, "any") == 0 ? ", on any cpu" : "");
+        put_lines(printing, from);
+        return;
+    }
     fprintf(printing->to, "\n%s, %s, %u node%s%s", first->pattern->name, first->topology->name, first->nodes,
             first->nodes == 1 ? "" : "s", first->crosses_hosts ? " on different hosts" : "");
     if (first->workers)
@@ -104,9 +117,7 @@ static void put_group(struct printing *printing, size_t from)
     else
         fputs(" that talk themselves", printing->to);
     fprintf(printing->to, ", %s\n", first->placement);
-    for (size_t i = from; i < printing->plan->cell_count; i++)
-        if (!printing->done[i] && same_group(first, &printing->plan->cells[i]))
-            put_line(printing, i);
+    put_lines(printing, from);
 }
 
 /* Every sentence once, with the number of cells that it is about. */

@@ -21,6 +21,8 @@ static int want(const char *key, const struct lab_yaml_node *node, enum lab_yaml
 {
     if (node->kind == kind)
         return 0;
+    if (node->kind == LAB_YAML_SCALAR && !node->text[0])
+        return lab_mark_refuse(&node->mark, "'%s' has no value", key);
     return lab_mark_refuse(&node->mark, "'%s' takes %s, and this is %s", key, lab_yaml_kind_name(kind),
                            lab_yaml_kind_name(node->kind));
 }
@@ -159,7 +161,8 @@ static int read_baseline(struct lab_reader *reader, const char *key, const struc
 
 static int read_shared_matrix(struct lab_reader *reader, const char *key, const struct lab_yaml_node *value)
 {
-    return read_matrix(key, value, &reader->shared);
+    int err = read_matrix(key, value, &reader->shared);
+    return !err && value->count == 0 ? lab_mark_refuse(&value->mark, "'%s' names no axis: there is nothing to multiply", key) : err;
 }
 
 /* A list with at least one and at most `most` entries. */

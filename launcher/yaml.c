@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <libfyaml.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -258,34 +259,49 @@ static int on_event(struct lab_yaml *yaml, struct fy_event *event)
     }
 }
 
-/* libfyaml's own first complaint, in our form. */
-static int syntax_error(const char *file, struct fy_diag *diag)
+/* What libfyaml says without collecting it: it would go to standard error as it stands. The first line is kept. */
+struct aside {
+    char text[128];
+};
+
+static void keep_aside(struct fy_diag *diag, void *user, const char *text, size_t length)
+{
+    struct aside *aside = user;
+    (void)diag;
+    if (!aside->text[0])
+        snprintf(aside->text, sizeof aside->text, "%.*s", (int)strnlen(text, length), text);
+    aside->text[strcspn(aside->text, "\n")] = '\0';
+}
+
+/* libfyaml's own first complaint, in our form; one that has no place is put at the last value before it. */
+static int syntax_error(const struct lab_yaml *yaml, struct fy_diag *diag, const struct aside *aside)
 {
     void *position = NULL;
     const struct fy_diag_error *error;
     while ((error = fy_diag_errors_iterate(diag, &position))) {
         if (error->type != FYET_ERROR || error->line < 1)
             continue;
-        struct lab_mark mark = {file, (uint32_t)error->line, error->column > 0 ? (uint32_t)error->column : 1};
+        struct lab_mark mark = {yaml->file, (uint32_t)error->line, error->column > 0 ? (uint32_t)error->column : 1};
         return lab_mark_refuse(&mark, "this is not YAML: %s", error->msg);
     }
-    return lab_refuse(EINVAL, "%s: this is not YAML", file);
+    struct lab_mark last = yaml->latest ? yaml->latest->mark : mark_of(yaml, NULL);
+    return lab_mark_refuse(&last, "this is not YAML, here or soon after it%s%s", aside->text[0] ? ": " : "", aside->text);
 }
 
-static int parse(struct lab_yaml *yaml, struct fy_parser *parser, struct fy_diag *diag)
+static int parse(struct lab_yaml *yaml, struct fy_parser *parser, struct fy_diag *diag, const struct aside *aside)
 {
     int err = 0;
     bool ended = false;
     while (!err && !ended) {
         struct fy_event *event = fy_parser_parse(parser);
         if (!event)
-            return syntax_error(yaml->file, diag);
+            return syntax_error(yaml, diag, aside);
         ended = event->type == FYET_STREAM_END;
         err = on_event(yaml, event);
         fy_parser_event_free(parser, event);
     }
     if (!err && fy_parser_get_stream_error(parser))
-        err = syntax_error(yaml->file, diag);
+        err = syntax_error(yaml, diag, aside);
     if (!err && (!yaml->root || (yaml->root->kind == LAB_YAML_SCALAR && !yaml->root->text[0])))
         err = lab_refuse(EINVAL, "%s: the file is empty: an experiment names at least a transport", yaml->file);
     return err;
@@ -320,8 +336,12 @@ int lab_yaml_parse(const char *text, size_t size, const char *file, struct lab_y
         return err;
     struct lab_yaml *yaml = calloc(1, sizeof *yaml);
     struct fy_diag_cfg quiet;
+    struct aside aside = {""};
     fy_diag_cfg_default(&quiet);
-    quiet.colorize = false;
+    quiet.colorize = quiet.show_type = false;
+    quiet.fp = NULL;
+    quiet.output_fn = keep_aside;
+    quiet.user = &aside;
     struct fy_diag *diag = fy_diag_create(&quiet);
     struct fy_parse_cfg how = {.flags = FYPCF_COLLECT_DIAG | FYPCF_JSON_NONE, .diag = diag};
     struct fy_parser *parser = NULL;
@@ -333,7 +353,7 @@ int lab_yaml_parse(const char *text, size_t size, const char *file, struct lab_y
         err = out_of_memory();
     } else {
         yaml->file = file;
-        err = parse(yaml, parser, diag);
+        err = parse(yaml, parser, diag, &aside);
     }
     if (parser)
         fy_parser_destroy(parser);

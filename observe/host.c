@@ -48,19 +48,36 @@ static void read_cpuinfo(char model[LAB_HOST_TEXT], bool *ret_virtual)
         fclose(file);
 }
 
-/* A hypervisor that hides its name from /sys still signs itself in a leaf of cpuid reserved for it: "KVMKVMKVM". */
+#if defined(__x86_64__) || defined(__i386__)
+/* The twelve letters of the signature, and the name that people know. */
+static const char *name_of_signature(const char *signature)
+{
+    static const char *const known[][2] = {
+        {"KVMKVMKVM", "KVM"}, {"Microsoft Hv", "Hyper-V"}, {"VMwareVMware", "VMware"}, {"XenVMMXenVMM", "Xen"},
+        {"VBoxVBoxVBox", "VirtualBox"}, {"TCGTCGTCGTCG", "QEMU"}, {"bhyve bhyve ", "bhyve"}, {"ACRNACRNACRN", "ACRN"},
+        {" lrpepyh  vr", "Parallels"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(known[i][0], signature) == 0)
+            return known[i][1];
+    return signature;
+}
+#endif
+
+/* A hypervisor that hides its name from /sys still signs itself in a leaf of cpuid reserved for it. */
 static bool read_signature(char to[LAB_HOST_TEXT])
 {
 #if defined(__x86_64__) || defined(__i386__)
     unsigned eax, ebx, ecx, edx;
     __cpuid(0x40000000, eax, ebx, ecx, edx);
-    memcpy(to, &ebx, 4);
-    memcpy(to + 4, &ecx, 4);
-    memcpy(to + 8, &edx, 4);
-    to[12] = '\0';
-    for (const char *c = to; *c; c++)
+    char signature[13] = "";
+    memcpy(signature, &ebx, 4);
+    memcpy(signature + 4, &ecx, 4);
+    memcpy(signature + 8, &edx, 4);
+    for (const char *c = signature; *c; c++)
         if (*c < ' ' || *c > '~')
             return false;
+    snprintf(to, LAB_HOST_TEXT, "%s", name_of_signature(signature));
     return to[0];
 #else
     (void)to;

@@ -205,7 +205,7 @@ static int pack_behind(size_t headroom, const void *message, unsigned char **ret
 
 int lab_codec_pack(const void *message, void **ret_bytes, size_t *ret_size)
 {
-    unsigned char *bytes;
+    unsigned char *bytes = NULL;
     int err = pack_behind(0, message, &bytes, ret_size);
     if (!err)
         *ret_bytes = bytes;
@@ -248,8 +248,8 @@ static int send_all(int fd, const unsigned char *bytes, size_t size, uint64_t de
 /* Prefix and message leave in one call: two would wake the other side twice. */
 int lab_codec_send(int fd, const void *message, uint64_t deadline_ns)
 {
-    unsigned char *bytes;
-    size_t size;
+    unsigned char *bytes = NULL;
+    size_t size = 0;
     int err = pack_behind(PREFIX, message, &bytes, &size);
     if (err)
         return err;

@@ -64,7 +64,7 @@ int lab_csv_print(const struct lab_run *run, const struct lab_summary *summaries
         const char *const texts[] = {
             run->id, id, cell->transport, cell->options, cell->wait, cell->pattern, cell->topology, cell->workload, size, nodes,
             workers, cell->placement, cell->unit, cell->remote ? "remote" : "local", cell->baseline ? "true" : "false",
-            lab_verdict_name(s->verdict), s->reason,
+            lab_run_verdict(run, s->verdict), s->reason,
         };
         for (size_t j = 0; j < sizeof texts / sizeof *texts; j++) {
             if (j)

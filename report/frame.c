@@ -249,9 +249,11 @@ int lab_frame_foot(const struct lab_groups *groups, FILE *to, const struct lab_r
     for (uint32_t i = 0; i < run->warning_count; i++) {
         char text[1024];
         const struct lab_warning *warning = &run->warnings[i];
-        snprintf(text, sizeof text, "Warning (%.48s): %.400s%s%.400s", warning->code ? warning->code : "?",
-                 warning->text ? warning->text : "", warning->advice ? " " : "", warning->advice ? warning->advice : "");
-        lab_layout_ink(to, style, LAB_INK_WARN);
+        /* What the plan says of itself is no cause for alarm. */
+        bool note = warning->code && strcmp(warning->code, "plan") == 0;
+        snprintf(text, sizeof text, "%s%.48s%s: %.400s%s%.400s", note ? "Note" : "Warning (", note ? "" : warning->code ? warning->code : "?",
+                 note ? "" : ")", warning->text ? warning->text : "", warning->advice ? " " : "", warning->advice ? warning->advice : "");
+        lab_layout_ink(to, style, note ? LAB_INK_PLAIN : LAB_INK_WARN);
         put_paragraph(to, style, text);
         lab_layout_ink(to, style, LAB_INK_PLAIN);
     }

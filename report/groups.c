@@ -80,8 +80,16 @@ static bool known(const struct naming *naming, const char *name)
     return false;
 }
 
+/* What a reader takes for granted: messages handed over one by one, and one at a time where a message is answered before the next,
+ * whatever depth the buffers were given. */
+static bool goes_without_saying(const char *name, const char *text, enum lab_statistic by)
+{
+    return (strcmp(name, "batch") == 0 && strcmp(text, "1") == 0) || (strcmp(name, "window") == 0 && by == LAB_BY_LATENCY);
+}
+
 /* Sorts the options into those that stand in the labels of rows and those that stand in the heading. */
-static void sort_options(const struct member *members, size_t count, struct naming *naming, char settings[LAB_LABEL_TEXT])
+static void sort_options(const struct member *members, size_t count, enum lab_statistic by, struct naming *naming,
+                         char settings[LAB_LABEL_TEXT])
 {
     struct naming shared = {.apart_count = 0};
     naming->apart_count = 0;
@@ -101,7 +109,8 @@ static void sort_options(const struct member *members, size_t count, struct nami
             bool by_size = false;
             for (size_t k = 0; k < count; k++)
                 by_size |= strcmp(option_of(&members[k], name), text) != 0;
-            append(settings, ", ", name, by_size ? "by size" : text);
+            if (by_size || !goes_without_saying(name, text, by))
+                append(settings, ", ", name, by_size ? "by size" : text);
         }
     }
 }
@@ -252,7 +261,7 @@ static int make_group(const struct member *members, size_t count, struct lab_gro
         group->mode = mode;
     }
     struct naming naming;
-    sort_options(members, count, &naming, group->settings);
+    sort_options(members, count, group->by, &naming, group->settings);
     int err = take_sizes(members, count, group);
     if (!err)
         err = take_rows(members, count, &naming, group);
@@ -339,6 +348,11 @@ char *lab_group_title(const struct lab_group *group, char to[LAB_LABEL_TEXT])
 {
     const struct lab_cell *cell = group->first;
     char where[LAB_LABEL_TEXT];
+    if (group->row_count && group->rows[0].floor) {
+        bool anywhere = cell->placement && strcmp(cell->placement, "any") == 0;
+        snprintf(to, LAB_LABEL_TEXT, "%.40s, 1 worker that sends to itself%s", cell->pattern, anywhere ? ", on any CPU" : "");
+        return to;
+    }
     lab_group_parties(group, where);
     snprintf(to, LAB_LABEL_TEXT, "%s%s%s, %.40s%s, %s, %s", cell->pattern, cell->workload ? " " : "",
              cell->workload ? cell->workload : "", where, cell->remote ? " on different hosts" : "", cell->topology,

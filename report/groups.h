@@ -30,7 +30,7 @@ struct lab_group_row {
 struct lab_group {
     const struct lab_cell *first; /* pattern, topology, nodes, workers, placement, scope, workload are those of all */
     enum lab_statistic by;        /* latency where the pattern has one */
-    char settings[LAB_LABEL_TEXT]; /* the options that all rows share, "window 1, batch 1"; "" when none */
+    char settings[LAB_LABEL_TEXT]; /* the options that all rows share, "window 64, batch 8"; "" when none is worth a word */
     uint64_t *sizes;              /* ascending */
     size_t size_count;
     struct lab_group_row *rows;   /* in the order of the plan, the floor last */
@@ -54,7 +54,7 @@ void lab_groups_fini(struct lab_groups *groups);
 /* "1 node of 2 workers", "2 nodes" */
 char *lab_group_parties(const struct lab_group *group, char to[LAB_LABEL_TEXT]);
 
-/* "pingpong, 1 node of 2 workers, pair, other-core" */
+/* "pingpong, 1 node of 2 workers, pair, other-core"; of the floor alone "pingpong, 1 worker that sends to itself" */
 char *lab_group_title(const struct lab_group *group, char to[LAB_LABEL_TEXT]);
 
 /* What the group's figures are: "half-round-trip time", "messages per second, ...". */

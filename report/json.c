@@ -71,10 +71,9 @@ static json_t *pair(double low, double high)
     return both;
 }
 
+/* Every key of the schema is there for every cell: what was not measured is null, in whatever depth. */
 static json_t *figure(struct lab_figure of)
 {
-    if (isnan(of.value))
-        return json_null();
     json_t *object = json_object();
     put(object, "value", number(of.value));
     put(object, "ci95", pair(of.low, of.high));
@@ -93,7 +92,7 @@ static json_t *run_head(const struct lab_run *run)
     put(head, "config_hash", text(run->config_hash));
     put(head, "seed", whole(run->seed));
     put(head, "version", text(run->version));
-    put(head, "verdict", text(lab_verdict_name(run->verdict)));
+    put(head, "verdict", text(lab_run_verdict(run, run->verdict)));
     put(head, "ended_by", text(run->ended_by));
     put(head, "failure", text(run->failure));
     put(head, "wall_ns", run->ended_by ? whole(run->wall_ns) : json_null());
@@ -158,8 +157,6 @@ static json_t *limits(const struct lab_run *run)
 
 static json_t *latency(const struct lab_cell *cell, const struct lab_summary *s)
 {
-    if (!cell->latency_kind || isnan(s->p50_ns.value))
-        return json_null();
     json_t *object = json_object();
     put(object, "kind", text(cell->latency_kind));
     put(object, "p50", figure(s->p50_ns));
@@ -168,7 +165,7 @@ static json_t *latency(const struct lab_cell *cell, const struct lab_summary *s)
     put(object, "p999", number(s->p999_ns));
     put(object, "max", number(s->max_ns));
     put(object, "mean", number(s->mean_ns));
-    put(object, "batched", json_boolean(s->batched));
+    put(object, "batched", isnan(s->p50_ns.value) ? json_null() : json_boolean(s->batched));
     return object;
 }
 
@@ -182,15 +179,14 @@ static json_t *throughput(const struct lab_summary *s)
 
 static json_t *integrity(const struct lab_summary *s)
 {
-    if (!s->launches)
-        return json_null();
+    bool counted = s->launches > 0;
     json_t *object = json_object();
-    put(object, "sent", whole(s->integrity.sent));
-    put(object, "received", whole(s->integrity.received));
-    put(object, "lost", whole(s->integrity.lost));
-    put(object, "duplicated", whole(s->integrity.duplicated));
-    put(object, "reordered", whole(s->integrity.reordered));
-    put(object, "corrupt", whole(s->integrity.corrupt));
+    put(object, "sent", counted ? whole(s->integrity.sent) : json_null());
+    put(object, "received", counted ? whole(s->integrity.received) : json_null());
+    put(object, "lost", counted ? whole(s->integrity.lost) : json_null());
+    put(object, "duplicated", counted ? whole(s->integrity.duplicated) : json_null());
+    put(object, "reordered", counted ? whole(s->integrity.reordered) : json_null());
+    put(object, "corrupt", counted ? whole(s->integrity.corrupt) : json_null());
     return object;
 }
 
@@ -209,8 +205,6 @@ static json_t *cost(const struct lab_summary *s)
 
 static json_t *states(const struct lab_summary *s)
 {
-    if (isnan(s->running))
-        return json_null();
     json_t *object = json_object();
     put(object, "running", number(s->running));
     put(object, "ready", number(s->ready));
@@ -250,7 +244,7 @@ static json_t *options(const char *json)
     return json_object();
 }
 
-static json_t *cell_object(const struct lab_cell *cell, const struct lab_summary *s)
+static json_t *cell_object(const struct lab_run *run, const struct lab_cell *cell, const struct lab_summary *s)
 {
     json_t *object = json_object();
     put(object, "id", whole(cell->id));
@@ -267,7 +261,7 @@ static json_t *cell_object(const struct lab_cell *cell, const struct lab_summary
     put(object, "unit", text(cell->unit));
     put(object, "scope", text(cell->remote ? "remote" : "local"));
     put(object, "baseline", json_boolean(cell->baseline));
-    put(object, "verdict", text(lab_verdict_name(s->verdict)));
+    put(object, "verdict", text(lab_run_verdict(run, s->verdict)));
     put(object, "reason", text(s->reason[0] ? s->reason : NULL));
     put(object, "launches", whole(s->launches));
     put(object, "launches_kept", whole(s->kept));
@@ -316,7 +310,7 @@ int lab_json_print(const struct lab_run *run, const struct lab_summary *summarie
     put(document, "limits", limits(run));
     if (!lines) {
         for (uint32_t i = 0; i < run->cell_count; i++)
-            add(cells, cell_object(&run->cells[i], &summaries[i]));
+            add(cells, cell_object(run, &run->cells[i], &summaries[i]));
         put(document, "cells", cells);
         return finish(document, PRETTY, to);
     }
@@ -325,7 +319,7 @@ int lab_json_print(const struct lab_run *run, const struct lab_summary *summarie
         json_t *line = json_object();
         put(line, "kind", json_string("cell"));
         put(line, "run", text(run->id));
-        json_t *cell = cell_object(&run->cells[i], &summaries[i]);
+        json_t *cell = cell_object(run, &run->cells[i], &summaries[i]);
         if (json_object_update(line, cell))
             lost = true;
         json_decref(cell);

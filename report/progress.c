@@ -44,8 +44,17 @@ static void left_text(const struct lab_progress *progress, uint64_t now_ns, char
         snprintf(to, LAB_TEXT_NUMBER, "%u:%02u left", seconds / 60, seconds % 60);
 }
 
+/* A terminal may be made wider or narrower at any time. */
+static void measure(struct lab_progress *progress)
+{
+    uint32_t width = lab_render_width_of(progress->to);
+    if (width)
+        progress->width = width;
+}
+
 static void draw(struct lab_progress *progress, uint64_t now_ns)
 {
+    measure(progress);
     const char *full = progress->utf8 ? "━" : "#", *empty = progress->utf8 ? "─" : ".";
     double fraction = isnan(progress->fraction) ? 0 : fmin(fmax(progress->fraction, 0), 1);
     size_t done = (size_t)(fraction * BAR_COLUMNS), used = 0;

@@ -45,6 +45,13 @@ static bool locale_is_utf8(void)
     return utf8;
 }
 
+uint32_t lab_render_width_of(FILE *to)
+{
+    struct winsize size;
+    int fd = fileno(to);
+    return fd >= 0 && ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
 struct lab_render_style lab_render_style_of(FILE *to)
 {
     struct lab_render_style style = {.utf8 = locale_is_utf8()};
@@ -55,9 +62,7 @@ struct lab_render_style lab_render_style_of(FILE *to)
     bool dumb = !terminal || strcmp(terminal, "dumb") == 0;
     style.interactive = true;
     style.colour = !dumb && !(no_colour && *no_colour);
-    struct winsize size;
-    if (ioctl(fd, TIOCGWINSZ, &size) == 0)
-        style.width = size.ws_col;
+    style.width = lab_render_width_of(to);
     return style;
 }
 

@@ -37,6 +37,9 @@ enum { LAB_RENDER_WIDTH = 112 };
  * UTF-8 when the environment's locale says so. Not a terminal: no colour, width 0. */
 struct lab_render_style lab_render_style_of(FILE *to);
 
+/* Its columns now: they change while a program runs. 0: no terminal, or one that does not say. */
+uint32_t lab_render_width_of(FILE *to);
+
 /* Writes the whole output and flushes. -ENOMEM; or the stream's write error (-EPIPE, -ENOSPC) with its sentence: part of
  * the output may have been written. */
 int lab_render(const struct lab_run *run, enum lab_format format, FILE *to, const struct lab_render_style *style);

@@ -49,6 +49,11 @@ void lab_run_free(struct lab_run *run)
     free(run);
 }
 
+const char *lab_run_verdict(const struct lab_run *run, enum lab_verdict verdict)
+{
+    return run->planned && verdict != LAB_SKIPPED ? NULL : lab_verdict_name(verdict);
+}
+
 const char *lab_run_string(struct lab_run *run, const char *text)
 {
     if (!text)

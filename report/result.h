@@ -73,6 +73,7 @@ struct lab_run {
     const char *ended_by;       /* "budget", "precision", "launches", "interrupted", "failed" */
     const char *failure;        /* sentence; NULL when the run ended well */
     enum lab_verdict verdict;
+    bool planned;               /* it is a plan: nothing has been run, and only what is skipped has a verdict */
     uint64_t seed;
     uint64_t wall_ns;           /* of the whole run */
     struct lab_host *hosts;         uint32_t host_count;
@@ -86,6 +87,7 @@ struct lab_run {
 
 struct lab_run *lab_run_new(void);   /* NULL when out of memory */
 void lab_run_free(struct lab_run *run);
+const char *lab_run_verdict(const struct lab_run *run, enum lab_verdict verdict); /* its name; NULL where a plan has none */
 const char *lab_run_string(struct lab_run *run, const char *text); /* a copy owned by the run; NULL for NULL or no memory */
 
 /* Append a zeroed element (NaN where that means "not measured"); the pointer is valid until the next append of its kind.

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { APPLICATION_ID = 0x6c616231 /* "lab1" */, CHECKPOINT_PAGES = 16384 };
 
@@ -113,6 +114,57 @@ static int make_directories(const char *path)
     return 0;
 }
 
+/* SQLite takes a directory or a device for a file, and says no more than that it cannot. */
+static int check_kind(const struct lab_store *store, enum lab_store_mode mode)
+{
+    struct stat status;
+    if (stat(store->path, &status) != 0) {
+        if (errno != ENOENT)
+            return lab_fail(errno, "the store %s", store->path);
+        return mode == LAB_STORE_WRITE ? 0 : lab_refuse(ENOENT, "there is no store at %s: nothing was run yet", store->path);
+    }
+    if (!S_ISREG(status.st_mode))
+        return lab_refuse(EINVAL, "the store %s is a %s and not a file: name another with --db", store->path,
+                          S_ISDIR(status.st_mode) ? "directory" : "device or pipe");
+    return 0;
+}
+
+/* Whether nothing can be written beside the store, as to one that was handed out for reading, and nothing is waiting there. */
+static bool is_still(const struct lab_store *store)
+{
+    char beside[sizeof store->path + 8];
+    struct stat status;
+    snprintf(beside, sizeof beside, "%s-wal", store->path);
+    if (stat(beside, &status) == 0 && status.st_size > 0)
+        return false;
+    snprintf(beside, sizeof beside, "%s", store->path);
+    char *slash = strrchr(beside, '/');
+    if (slash)
+        slash[slash == beside] = '\0';
+    return access(store->path, W_OK) != 0 || access(slash ? beside : ".", W_OK) != 0;
+}
+
+/* A store with a write-ahead log is opened by writing beside it; one that stands still need not be. */
+static int open_database(struct lab_store *store, enum lab_store_mode mode)
+{
+    static const char header[] = "file:", footer[] = "?immutable=1";
+    char uri[3 * sizeof store->path + sizeof header + sizeof footer];
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (mode == LAB_STORE_WRITE ? SQLITE_OPEN_CREATE : 0);
+    const char *name = store->path;
+    if (mode == LAB_STORE_READ && is_still(store)) {
+        size_t used = sizeof header - 1;
+        memcpy(uri, header, used);
+        for (const char *c = store->path; *c; c++)
+            used += (size_t)snprintf(uri + used, sizeof uri - used, strchr("%?#", *c) ? "%%%02x" : "%c", (unsigned char)*c);
+        memcpy(uri + used, footer, sizeof footer);
+        name = uri;
+        flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI;
+    }
+    if (sqlite3_open_v2(name, &store->db, flags, NULL) || sqlite3_busy_timeout(store->db, LAB_STORE_BUSY_MS))
+        return lab_rows_failed(store);
+    return mode == LAB_STORE_WRITE ? prepare_writing(store) : check_schema(store, false);
+}
+
 int lab_store_open(const char *path, enum lab_store_mode mode, struct lab_store **ret_store)
 {
     struct lab_store *store = calloc(1, sizeof *store);
@@ -125,19 +177,10 @@ int lab_store_open(const char *path, enum lab_store_mode mode, struct lab_store 
         err = lab_fail(ENAMETOOLONG, "the path of the store");
     if (!err && !path && mode == LAB_STORE_WRITE)
         err = make_directories(store->path);
-    struct stat status;
-    if (!err && mode == LAB_STORE_READ && stat(store->path, &status))
-        err = errno == ENOENT ? lab_refuse(ENOENT, "there is no store at %s: nothing was run yet", store->path)
-                              : lab_fail(errno, "the store %s", store->path);
-    if (err) {
-        free(store);
-        return err;
-    }
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (mode == LAB_STORE_WRITE ? SQLITE_OPEN_CREATE : 0);
-    if (sqlite3_open_v2(store->path, &store->db, flags, NULL) || sqlite3_busy_timeout(store->db, LAB_STORE_BUSY_MS))
-        err = lab_rows_failed(store);
-    else
-        err = mode == LAB_STORE_WRITE ? prepare_writing(store) : check_schema(store, false);
+    if (!err)
+        err = check_kind(store, mode);
+    if (!err)
+        err = open_database(store, mode);
     if (err) {
         lab_store_close(store);
         return err;

@@ -1,6 +1,7 @@
 #include "report/store_rows.h"
 
 #include "base/error.h"
+#include "report/store.h"
 
 #include <errno.h>
 #include <math.h>
@@ -23,8 +24,12 @@ int lab_rows_failed(struct lab_store *store)
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (codes[i].sqlite == primary)
             error = codes[i].error;
-    return lab_refuse(error, "the store %s: %s%s%s", store->path, sqlite3_errmsg(store->db),
-                      error == EIO && system ? ": " : "", error == EIO && system ? strerror(system) : "");
+    if (error == EBUSY)
+        return lab_refuse(EBUSY, "the store %s: another program has kept it locked for %d s: name another file with --db", store->path,
+                          LAB_STORE_BUSY_MS / 1000);
+    bool tell = system && (error == EIO || primary == SQLITE_CANTOPEN);
+    return lab_refuse(error, "the store %s: %s%s%s", store->path, sqlite3_errmsg(store->db), tell ? ": " : "",
+                      tell ? strerror(system) : "");
 }
 
 int lab_rows_prepare(struct lab_store *store, sqlite3_stmt **ret_statement, const char *format, ...)

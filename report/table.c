@@ -88,7 +88,7 @@ char *lab_table_ratio(const struct lab_ratio *ratio, const struct lab_signs *sig
         return put(to, "");
     double speed = ratio->speed.value;
     const char *sign = ratio->difference == LAB_EQUAL ? signs->equal : ratio->difference == LAB_NOT_SHOWN ? "~" : signs->times;
-    int decimals = speed >= 99.5 ? 0 : speed >= 9.95 ? 1 : speed >= 0.0995 ? 2 : 3;
+    int decimals = speed >= 99.5 ? 0 : speed >= 9.95 ? 1 : speed >= 0.0995 ? 2 : speed >= 0.00995 ? 3 : speed >= 0.000995 ? 4 : 5;
     snprintf(to, LAB_TEXT_NUMBER, "%s%.*f", sign, decimals, speed);
     return to;
 }
@@ -372,8 +372,13 @@ static void put_group_head(const struct page *page)
     fputs(lab_group_title(page->group, title), page->to);
     lab_layout_ink(page->to, page->style, LAB_INK_PLAIN);
     int used = snprintf(text, sizeof text, "%s%s", page->signs->dot, lab_group_measure(page->group, measure));
-    if (page->group->settings[0])
+    if (page->group->settings[0]) {
+        char *at = text + used + strlen(page->signs->dot);
         used += snprintf(text + used, sizeof text - (size_t)used, "%s%s", page->signs->dot, page->group->settings);
+        for (; *at; at++) /* a name stays with its value */
+            if (*at == ' ' && at[-1] != ',')
+                *at = LAB_HARD_SPACE;
+    }
     if (page->group->one_mode && page->group->mode != LAB_NEAR_UNKNOWN)
         snprintf(text + used, sizeof text - (size_t)used, "%sCPUs %s", page->signs->dot, lab_proximity_name(page->group->mode));
     size_t at = lab_layout_columns(title);
@@ -401,14 +406,16 @@ static void put_left_out(const struct page *page)
     size_t used = 0;
     windows += windows_aside;
     if (others)
-        used += (size_t)snprintf(text, sizeof text, "%llu launches were in another proximity mode than most of their cell and are "
-                                 "left out. ", (unsigned long long)others);
+        used += (size_t)snprintf(text, sizeof text, "%llu %s in another proximity mode than most of %s cell and %s left out. ",
+                                 (unsigned long long)others, others == 1 ? "launch was" : "launches were", others == 1 ? "its" : "their",
+                                 others == 1 ? "is" : "are");
     if (aside)
-        used += (size_t)snprintf(text + used, sizeof text - used, "%llu launches were transient, invalid or failed and are left "
-                                 "out. ", (unsigned long long)aside);
+        used += (size_t)snprintf(text + used, sizeof text - used, "%llu %s transient, invalid or failed and %s left out. ",
+                                 (unsigned long long)aside, aside == 1 ? "launch was" : "launches were", aside == 1 ? "is" : "are");
     if (windows_aside)
-        snprintf(text + used, sizeof text - used, "%llu of %llu windows were set aside because the CPUs moved during them.",
-                 (unsigned long long)windows_aside, (unsigned long long)windows);
+        snprintf(text + used, sizeof text - used, "%llu of %llu windows %s set aside because the CPUs moved during %s.",
+                 (unsigned long long)windows_aside, (unsigned long long)windows, windows_aside == 1 ? "was" : "were",
+                 windows_aside == 1 ? "it" : "them");
     if (text[0]) {
         fputs("   ", page->to);
         lab_layout_wrapped(page->to, text, 3, 3, lab_layout_width(page->style));

@@ -4,6 +4,7 @@
 #include "report/table.h"
 
 #include "base/error.h"
+#include "report/json.h"
 
 #include <errno.h>
 #include <math.h>
@@ -16,22 +17,24 @@ struct words {
     FILE *to;
     const struct lab_groups *groups;
     bool told_spinning, told_limit; /* once is enough */
+    bool all_few; /* no cell has the launches that an interval takes: said once, ahead of everything */
     int err; /* of a comparison that ran out of memory */
 };
 
 /* ---- entries ---- */
 
-/* "shm-ring (spin)" */
+/* "shm-ring (spin)"; "shm-ring via zmq-tcp (futex)" where a link joins the nodes, whether the rows' labels have it or the heading. */
 static const char *name_of(const struct lab_group *group, const struct lab_entry *entry, char to[NAME_TEXT])
 {
     const char *label = "";
+    char link[LAB_OPTION_TEXT] = "";
     for (size_t i = 0; i < group->row_count; i++)
         if (entry >= group->rows[i].entries && entry < group->rows[i].entries + group->size_count)
             label = group->rows[i].label;
-    if (entry->cell && entry->cell->wait)
-        snprintf(to, NAME_TEXT, "%s (%s)", label, entry->cell->wait);
-    else
-        snprintf(to, NAME_TEXT, "%s", label);
+    bool linked = entry->cell && !strstr(label, " via ") && lab_option_text(entry->cell->options, "link", link);
+    bool waits = entry->cell && entry->cell->wait;
+    snprintf(to, NAME_TEXT, "%.100s%s%.32s%s%.16s%s", label, linked ? " via " : "", linked ? link : "", waits ? " (" : "",
+             waits ? entry->cell->wait : "", waits ? ")" : "");
     return to;
 }
 
@@ -46,6 +49,15 @@ static const char *figure_text(const struct lab_group *group, const struct lab_e
         *unit = '\0';
     snprintf(to, FIGURE_TEXT, "%s%s", value, of_messages ? unit[-1] == ' ' ? "messages/s" : " messages/s" : "");
     for (char *space = to; (space = strchr(space, ' '));)
+        *space = LAB_HARD_SPACE;
+    return to;
+}
+
+/* "64 KiB", not to be broken at the end of a line */
+static const char *size_text(uint64_t bytes, char to[LAB_TEXT_NUMBER])
+{
+    char *space = strchr(lab_format_size(bytes, to), ' ');
+    if (space)
         *space = LAB_HARD_SPACE;
     return to;
 }
@@ -113,7 +125,7 @@ static void say_best(struct words *words, const struct lab_group *group, size_t 
         return;
     const struct lab_entry *second = best_of(group, column, best, false);
     char size[LAB_TEXT_NUMBER], name[2 * NAME_TEXT], other[2 * NAME_TEXT], times[TIMES_TEXT];
-    fprintf(words->to, "%s at %s ", lead, lab_format_size(group->sizes[column], size));
+    fprintf(words->to, "%s at %s ", lead, size_text(group->sizes[column], size));
     if (!second) {
         fprintf(words->to, "only %s has a figure", name_and_figure(group, best, name));
         return;
@@ -123,7 +135,8 @@ static void say_best(struct words *words, const struct lab_group *group, size_t 
     if (alone)
         fprintf(words->to, "%s is the fastest with %s", name_of(group, best, name), figure_text(group, best, other));
     else if (few)
-        fprintf(words->to, "%s has the best median, from too few launches for a claim", name_and_figure(group, best, name));
+        fprintf(words->to, "%s has the best median%s", name_and_figure(group, best, name),
+                words->all_few ? "" : ", from too few launches for a claim");
     else
         fprintf(words->to, "%s and %s have the best medians, %s", name_and_figure(group, best, name),
                 name_and_figure(group, second, other),
@@ -185,8 +198,8 @@ static bool say_crossover(struct words *words, const struct lab_group *group, co
     char names[2][NAME_TEXT], values[4][LAB_TEXT_NUMBER], sizes[2][LAB_TEXT_NUMBER];
     fprintf(words->to, " %s overtakes %s between %s (%s against %s) and %s (%s against %s).",
             name_of(group, &b->entries[above], names[0]), name_of(group, &a->entries[below], names[1]),
-            lab_format_size(group->sizes[below], sizes[0]), lab_table_value(group, &b->entries[below], values[0]),
-            lab_table_value(group, &a->entries[below], values[1]), lab_format_size(group->sizes[above], sizes[1]),
+            size_text(group->sizes[below], sizes[0]), lab_table_value(group, &b->entries[below], values[0]),
+            lab_table_value(group, &a->entries[below], values[1]), size_text(group->sizes[above], sizes[1]),
             lab_table_value(group, &b->entries[above], values[2]), lab_table_value(group, &a->entries[above], values[3]));
     return true;
 }
@@ -278,44 +291,78 @@ static void say_group(struct words *words, const struct lab_group *group)
 
 /* ---- sentences about the run ---- */
 
-/* The same pattern within one node and between nodes, at the smallest size that both have. */
-static void say_distance(struct words *words, const struct lab_group *near, const struct lab_group *far)
+/* What a pattern's best within one node is against its best between nodes, at the smallest size that both have. */
+struct distance {
+    const struct lab_group *near, *far;
+    const struct lab_entry *local, *distant;
+    struct lab_ratio ratio;
+};
+
+static bool measure_distance(struct words *words, const struct lab_group *near, const struct lab_group *far,
+                             struct distance *ret_distance)
 {
     if (near->first->nodes != 1 || far->first->nodes < 2 || near->by != far->by || strcmp(near->first->pattern, far->first->pattern) != 0)
-        return;
+        return false;
     for (size_t i = 0; i < near->size_count; i++) {
         for (size_t j = 0; j < far->size_count; j++) {
             if (near->sizes[i] != far->sizes[j])
                 continue;
-            const struct lab_entry *local = best_of(near, i, NULL, false), *distant = best_of(far, j, NULL, false);
-            if (!local || !distant)
-                return;
-            struct lab_ratio ratio = ratio_of(words, near, local, distant);
-            if (ratio.difference != LAB_FASTER)
-                return;
-            char size[LAB_TEXT_NUMBER], names[2][2 * NAME_TEXT], times[TIMES_TEXT];
-            fprintf(words->to, " Between %s the best of %s at %s is %s; the best within one node, %s, is %s as fast.",
-                    far->first->remote ? "hosts" : "nodes of one host", far->first->pattern,
-                    lab_format_size(near->sizes[i], size), name_and_figure(far, distant, names[0]),
-                    name_and_figure(near, local, names[1]), times_text(ratio.speed, times));
-            return;
+            struct distance found = {.near = near, .far = far, .local = best_of(near, i, NULL, false),
+                                     .distant = best_of(far, j, NULL, false)};
+            if (!found.local || !found.distant)
+                return false;
+            found.ratio = ratio_of(words, near, found.local, found.distant);
+            *ret_distance = found;
+            return found.ratio.difference == LAB_FASTER;
         }
     }
+    return false;
 }
 
+/* Whether far groups of that pattern are held against this group within a node: the first of its kind. */
+static bool is_near(const struct lab_groups *groups, const struct lab_group *group)
+{
+    if (group->first->nodes != 1 || !best_of(group, 0, NULL, false))
+        return false;
+    for (const struct lab_group *earlier = groups->items; earlier < group; earlier++)
+        if (earlier->first->nodes == 1 && earlier->by == group->by && best_of(earlier, 0, NULL, false) &&
+            strcmp(earlier->first->pattern, group->first->pattern) == 0)
+            return false;
+    return true;
+}
+
+static void say_distance(struct words *words, const struct distance *distance, const struct lab_entry **said)
+{
+    const struct lab_cell *far = distance->far->first;
+    char names[2][2 * NAME_TEXT], times[TIMES_TEXT], parties[LAB_LABEL_TEXT], size[LAB_TEXT_NUMBER];
+    if (!*said)
+        fputs(" Leaving the node costs:", words->to);
+    if (distance->local == *said)
+        fputs(" and", words->to);
+    else
+        fprintf(words->to, "%s in %s at %s the best within one node, %s, is", *said ? ";" : "", far->pattern,
+                size_text(distance->local->cell->size_bytes, size), name_and_figure(distance->near, distance->local, names[0]));
+    fprintf(words->to, " %s as fast as the best between %s%s, %s", times_text(distance->ratio.speed, times),
+            lab_group_parties(distance->far, parties), far->remote ? " on different hosts" : "",
+            name_and_figure(distance->far, distance->distant, names[1]));
+    *said = distance->local;
+}
+
+/* One sentence for all: a clause for each pattern, and in it what is as fast within one node against each setting between nodes. */
 static void say_distances(struct words *words)
 {
     const struct lab_groups *groups = words->groups;
+    const struct lab_entry *said = NULL;
     for (size_t i = 0; i < groups->count; i++) {
-        for (size_t j = 0; j < groups->count; j++) {
-            bool earlier = false; /* one sentence for each group between nodes: against the first within a node */
-            for (size_t k = 0; k < j; k++)
-                earlier |= groups->items[k].first->nodes == 1 && groups->items[k].by == groups->items[i].by &&
-                           strcmp(groups->items[k].first->pattern, groups->items[i].first->pattern) == 0;
-            if (!earlier)
-                say_distance(words, &groups->items[j], &groups->items[i]);
-        }
+        if (!is_near(groups, &groups->items[i]))
+            continue;
+        struct distance distance;
+        for (size_t j = 0; j < groups->count; j++)
+            if (measure_distance(words, &groups->items[i], &groups->items[j], &distance))
+                say_distance(words, &distance, &said);
     }
+    if (said)
+        fputc('.', words->to);
 }
 
 static void say_what_is_missing(struct words *words)
@@ -369,7 +416,8 @@ static void say_end(struct words *words)
     if (!by)
         fputs(" The run was cut short: what it had measured until then is shown.", words->to);
     else if (strcmp(by, "interrupted") == 0)
-        fputs(" The run was interrupted: what it had measured until then is shown.", words->to);
+        fprintf(words->to, " The run was %s: what it had measured until then is shown.",
+                groups->run->failure ? groups->run->failure : by);
     else if (strcmp(by, "budget") == 0)
         fputs(" The budget ended the run.", words->to);
     else if (strcmp(by, "precision") == 0)
@@ -378,10 +426,10 @@ static void say_end(struct words *words)
         fputs(" The run ended when every cell had its launches.", words->to);
     if (widest) {
         char name[NAME_TEXT], size[LAB_TEXT_NUMBER];
-        fprintf(words->to, " The widest interval is %.*f %% to either side (%s, %s, %s).", width < 0.0095 ? 1 : 0, width * 100,
-                name_of(widest_group, widest, name), widest->cell->pattern, lab_format_size(widest->cell->size_bytes, size));
+        fprintf(words->to, " The widest interval is %.*f\x1f%% to either side (%s, %s, %s).", width < 0.0095 ? 1 : 0, width * 100,
+                name_of(widest_group, widest, name), widest->cell->pattern, size_text(widest->cell->size_bytes, size));
     }
-    if (few)
+    if (few && !words->all_few)
         fprintf(words->to, " %u cell%s fewer than %d launches that count, and so no interval: a larger --budget gives more.",
                 few, few == 1 ? " has" : "s have", LAB_INTERVAL_LAUNCHES);
 }
@@ -393,23 +441,29 @@ int lab_words_print(const struct lab_run *run, const struct lab_groups *groups, 
     struct words words = {.to = open_memstream(&text, &size), .groups = groups};
     if (!words.to)
         return lab_fail(ENOMEM, "the closing words");
-    if (run->failure)
+    bool interrupted = run->ended_by && strcmp(run->ended_by, "interrupted") == 0; /* told where the end is told */
+    if (run->failure && !interrupted)
         fprintf(words.to, " The run failed: %s.", run->failure);
-    bool noisy = false, any = false;
+    bool noisy = false, any = false, enough = false;
     for (uint32_t i = 0; i < run->cell_count; i++) {
         noisy |= groups->summaries[i].verdict == LAB_NOISY;
         any |= groups->summaries[i].kept > 0;
+        enough |= groups->summaries[i].kept >= LAB_INTERVAL_LAUNCHES;
     }
+    words.all_few = any && !enough;
     if (!any)
         fputs(" No cell gave a figure.", words.to);
     else if (noisy)
         fputs(" The machine was noisy (grade C): what follows was seen in this run and is no claim about the next.", words.to);
+    if (words.all_few)
+        fprintf(words.to, " No cell has the %d launches that an interval takes, and so these are medians and no claims: a larger "
+                "--budget gives more.", LAB_INTERVAL_LAUNCHES);
     for (size_t i = 0; i < groups->count; i++)
         say_group(&words, &groups->items[i]);
     fputc('\n', words.to);
     say_distances(&words);
     say_what_is_missing(&words);
-    if (any || !run->ended_by)
+    if (any || interrupted || !run->ended_by)
         say_end(&words);
     bool lost = ferror(words.to);
     if (fclose(words.to) || lost) {

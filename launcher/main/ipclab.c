@@ -13,16 +13,16 @@ static const struct lab_verb verbs[] = {
     {"run", "[FILE]", "runs an experiment; without FILE the built-in comparison", lab_verb_run,
      EXPERIMENT | LAB_TAKES_STORE | LAB_TAKES_DRY_RUN | LAB_TAKES_WORLD, LAB_REST_FILE, false},
     {"plan", "[FILE]", "prints the cells that run would run, and those skipped with the reason; starts nothing", lab_verb_plan,
-     EXPERIMENT | LAB_TAKES_DRY_RUN | LAB_TAKES_CPUS, LAB_REST_FILE, false},
+     EXPERIMENT | LAB_TAKES_STORE | LAB_TAKES_DRY_RUN | LAB_TAKES_CPUS, LAB_REST_FILE, false},
     {"list", "WHAT", "what there is: transports, patterns, topologies, workloads or waits", lab_verb_list,
-     LAB_TAKES_FORMAT, LAB_REST_WORDS, false},
+     LAB_TAKES_LISTING, LAB_REST_WORDS, false},
     {"show", "[RUN]", "a stored run again; without RUN the latest", lab_verb_show,
      LAB_TAKES_FORMAT | LAB_TAKES_STORE, LAB_REST_WORDS, false},
-    {"history", "", "the stored runs, newest first", lab_verb_history, LAB_TAKES_FORMAT | LAB_TAKES_STORE, LAB_REST_NONE, false},
+    {"history", "", "the stored runs, newest first", lab_verb_history, LAB_TAKES_LISTING | LAB_TAKES_STORE, LAB_REST_NONE, false},
     {"lab", "up N | status | exec HOST -- COMMAND | down", "virtual hosts on this machine (root)", lab_verb_lab,
      LAB_TAKES_TALK, LAB_REST_RAW, false},
     {"clean", "", "removes what a crashed run left, and says what", lab_verb_clean,
-     LAB_TAKES_TALK | LAB_TAKES_DRY_RUN, LAB_REST_WORDS, false},
+     LAB_TAKES_TALK | LAB_TAKES_DRY_RUN, LAB_REST_NONE, false},
     {"node", "", "internal: becomes ipclab-node", lab_verb_internal, 0, LAB_REST_RAW, true},
     {"worker", "", "internal: becomes ipclab-worker", lab_verb_internal, 0, LAB_REST_RAW, true},
     {"compare", "A B", "two stored runs, cell by cell, with a verdict each", NULL, 0, LAB_REST_WORDS, false},
@@ -72,11 +72,26 @@ static const struct lab_verb *find_verb(const char *name)
         lab_refuse(EINVAL, "%s is not in this version of ipclab (%s)", name, LAB_VERSION);
         return NULL;
     }
+    static const char *const options[] = {"--help", "--version"};
     char quoted[LAB_QUOTE_TEXT], hint[LAB_HINT_TEXT];
-    const char *near = lab_nearest(name, verb_name);
-    lab_refuse(EINVAL, "unknown %s '%s'%s (see: ipclab --help)", name[0] == '-' ? "option" : "verb", lab_quote(name, quoted),
-               lab_hint(near, hint));
+    bool option = name[0] == '-';
+    const char *near = option ? lab_nearest_of(name, options, sizeof options / sizeof *options) : lab_nearest(name, verb_name);
+    lab_refuse(EINVAL, "unknown %s '%s'%s (see: ipclab --help)", option ? "option" : "verb", lab_quote(name, quoted), lab_hint(near, hint));
     return NULL;
+}
+
+/* `ipclab help VERB` */
+static int help_about(int count, char **words)
+{
+    if (count == 0) {
+        print_help(stdout);
+        return LAB_EXIT_OK;
+    }
+    const struct lab_verb *verb = find_verb(words[0]);
+    if (!verb)
+        return LAB_EXIT_USAGE;
+    lab_arguments_help(verb, stdout);
+    return LAB_EXIT_OK;
 }
 
 static int call(const struct lab_verb *verb, int argc, char **argv)
@@ -105,6 +120,14 @@ static int call(const struct lab_verb *verb, int argc, char **argv)
     return code;
 }
 
+/* A sentence may quote a name from the command line: what a terminal would obey is not shown to it. */
+static void put_sentence(const char *text, FILE *to)
+{
+    for (; *text; text++)
+        fputc((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text, to);
+    fputc('\n', to);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -115,7 +138,7 @@ int main(int argc, char **argv)
     int code = LAB_EXIT_OK;
     const struct lab_verb *verb = NULL;
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0)
-        print_help(stdout);
+        code = help_about(argc - 2, argv + 2);
     else if (strcmp(word, "--version") == 0)
         printf("ipclab %s\n", LAB_VERSION);
     else if (!(verb = find_verb(word)))
@@ -125,7 +148,7 @@ int main(int argc, char **argv)
 
     const struct lab_error *error = lab_error_last();
     if (code != LAB_EXIT_OK && code != LAB_EXIT_MISSED && error->code)
-        fprintf(stderr, "%s\n", error->text);
+        put_sentence(error->text, stderr);
     errno = EIO;
     if ((fflush(stdout) != 0 || ferror(stdout)) && code == LAB_EXIT_OK) {
         perror("standard output");

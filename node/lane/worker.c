@@ -283,7 +283,7 @@ static int send_result(int fd, const struct worker *worker, const struct lab_mea
 static int announce_and_wait(int fd)
 {
     Lab__Opened opened = LAB__OPENED__INIT;
-    Lab__Note note = LAB__NOTE__INIT, *start;
+    Lab__Note note = LAB__NOTE__INIT, *start = NULL;
     note.body_case = LAB__NOTE__BODY_OPENED;
     note.opened = &opened;
     int err = send_note(fd, &note, RESULT_WITHIN_S);
@@ -325,9 +325,9 @@ static int perform(int fd, const Lab__Task *task)
 
 int lab_worker_run(int control_fd)
 {
-    Lab__Note *note;
+    Lab__Note *note = NULL;
     int err = receive(control_fd, LAB__NOTE__BODY_TASK, TASK_WITHIN_S, &note);
-    if (err)
+    if (err || !note)
         return err;
     err = perform(control_fd, note->task);
     lab_codec_free(note);

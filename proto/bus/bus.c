@@ -54,7 +54,14 @@ static bool set(void *socket, int option, int value)
     return zmq_setsockopt(socket, option, &value, sizeof value) == 0;
 }
 
-static int make(int type, struct lab_bus **ret_bus)
+/* Within a host the kernel itself tells of a peer that ended; one that is merely stopped, as a launcher by Ctrl-Z is, comes back and
+ * must not be given up. */
+static bool needs_heartbeats(const char *address)
+{
+    return strncmp(address, "ipc://", 6) != 0;
+}
+
+static int make(int type, const char *address, struct lab_bus **ret_bus)
 {
     struct lab_bus *bus = calloc(1, sizeof *bus);
     if (!bus)
@@ -63,9 +70,10 @@ static int make(int type, struct lab_bus **ret_bus)
     bus->context = zmq_ctx_new();
     bus->socket = bus->context ? zmq_socket(bus->context, type) : NULL;
     int64_t largest = LAB_CODEC_BYTES_MAX;
+    int every_ms = needs_heartbeats(address) ? HEARTBEAT_MS : 0;
     if (!bus->socket || !set(bus->socket, ZMQ_LINGER, LINGER_MS) || !set(bus->socket, ZMQ_SNDHWM, QUEUE) ||
-        !set(bus->socket, ZMQ_RCVHWM, QUEUE) || !set(bus->socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) ||
-        !set(bus->socket, ZMQ_HEARTBEAT_TIMEOUT, LOST_AFTER_MS) || !set(bus->socket, ZMQ_HEARTBEAT_TTL, LOST_AFTER_MS) ||
+        !set(bus->socket, ZMQ_RCVHWM, QUEUE) || !set(bus->socket, ZMQ_HEARTBEAT_IVL, every_ms) ||
+        (every_ms && (!set(bus->socket, ZMQ_HEARTBEAT_TIMEOUT, LOST_AFTER_MS) || !set(bus->socket, ZMQ_HEARTBEAT_TTL, LOST_AFTER_MS))) ||
         zmq_setsockopt(bus->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest)) {
         int err = failed("cannot make", "a control socket");
         lab_bus_close(bus);
@@ -80,7 +88,7 @@ int lab_bus_serve(const char *endpoint, uint32_t nodes, struct lab_bus **ret_bus
     struct lab_bus *bus;
     if (nodes > NODES_MAX)
         return lab_refuse(EINVAL, "%u nodes; their identities have room for %d", nodes, NODES_MAX);
-    int err = make(ZMQ_ROUTER, &bus);
+    int err = make(ZMQ_ROUTER, endpoint, &bus);
     if (err)
         return err;
     bus->serves = true;
@@ -109,7 +117,7 @@ const char *lab_bus_address(const struct lab_bus *bus)
 int lab_bus_join(const char *address, uint32_t node, struct lab_bus **ret_bus)
 {
     struct lab_bus *bus;
-    int err = make(ZMQ_DEALER, &bus);
+    int err = make(ZMQ_DEALER, address, &bus);
     if (err)
         return err;
     unsigned char id[ID];

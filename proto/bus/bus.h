@@ -2,8 +2,8 @@
  *
  * The launcher's side (a ROUTER socket) knows a node by the index it was given; the node's side (DEALER) knows the launcher.
  * Frames are checked on the way in (proto/codec.h, and the protocol version); an identity that is none of the run's nodes is
- * not heard, nor is a second connection under the number of a node that has one. Heartbeats of ZMTP notice a stopped peer
- * within two seconds. Queues are bounded (4096 frames each way and peer). Used by one thread, and made after the last fork of
+ * not heard, nor is a second connection under the number of a node that has one. Between hosts heartbeats of ZMTP
+ * notice a stopped peer within two seconds; within a host the kernel tells of one that ended, and one that is stopped is waited for. Queues are bounded (4096 frames each way and peer). Used by one thread, and made after the last fork of
  * its process: the library runs a thread of its own.
  *
  *     struct lab_bus *bus;
@@ -40,8 +40,8 @@ int lab_bus_fd(const struct lab_bus *bus);
  * connected. The frame's protocol number is filled in. */
 int lab_bus_send(struct lab_bus *bus, uint32_t node, Lab__Frame *frame);
 
-/* The node's side: whether the launcher is still there: false once the connection was lost (a launcher that ended, or did not answer
- * heartbeats for two seconds), or was not made within ten seconds. The launcher's side: always true. */
+/* The node's side: whether the launcher is still there: false once the connection was lost (a launcher that ended, or between hosts did
+ * not answer heartbeats for two seconds), or was not made within ten seconds. The launcher's side: always true. */
 bool lab_bus_alive(struct lab_bus *bus);
 
 /* The launcher's side: when a frame of that node arrived last (base/clock.h), 0: never. */

@@ -81,10 +81,13 @@ static void the_document_has_every_published_name(void **state)
         ASSERT_KEYS(at(cell, "cost"), "syscalls_per_message", "context_switches_per_message", "page_faults_per_message",
                     "user_copies_per_message", "kernel_copies_per_message", "cpu_ns_per_message");
         ASSERT_KEYS(at(cell, "path"), "interface_bytes", "payload_bytes", "proof");
+        ASSERT_KEYS(at(cell, "latency_ns"), "kind", "p50", "p90", "p99", "p999", "max", "mean");
+        ASSERT_KEYS(at(cell, "latency_ns.p50"), "value", "ci95");
+        ASSERT_KEYS(at(cell, "throughput.messages_per_s"), "value", "ci95");
+        ASSERT_KEYS(at(cell, "throughput.bytes_per_s"), "value", "ci95");
+        ASSERT_KEYS(at(cell, "integrity"), "sent", "received", "lost", "duplicated", "reordered", "corrupt");
+        ASSERT_KEYS(at(cell, "states"), "running", "ready", "waiting");
     }
-    ASSERT_KEYS(at(document, "cells.0.latency_ns"), "kind", "p50", "p90", "p99", "p999", "max", "mean");
-    ASSERT_KEYS(at(document, "cells.0.integrity"), "sent", "received", "lost", "duplicated", "reordered", "corrupt");
-    ASSERT_KEYS(at(document, "cells.0.states"), "running", "ready", "waiting");
     assert_int_equal(json_integer_value(at(document, "cells.0.options.window")), 1);
     assert_string_equal(json_string_value(at(document, "environment.libraries.libzmq")), "4.3.4");
     json_decref(document);
@@ -99,8 +102,10 @@ static void what_was_not_measured_is_null_and_never_zero(void **state)
     json_t *document = parsed(run);
     static const char *const nulls[] = {
         "run.question", "run.failure", "limits.3.value", "cells.0.workload", "cells.0.reason", "cells.0.cost.syscalls_per_message",
-        "cells.0.cost.user_copies_per_message", "cells.0.path.proof", "cells.1.latency_ns", "cells.1.proximity",
-        "cells.2.latency_ns", "cells.2.throughput.messages_per_s", "cells.2.integrity", "cells.2.states",
+        "cells.0.cost.user_copies_per_message", "cells.0.path.proof", "cells.1.latency_ns.kind", "cells.1.latency_ns.p50.value",
+        "cells.1.latency_ns.p99", "cells.1.latency_ns.batched", "cells.1.proximity", "cells.2.latency_ns.p50.value",
+        "cells.2.throughput.messages_per_s.value", "cells.2.throughput.messages_per_s.ci95", "cells.2.integrity.sent",
+        "cells.2.integrity.lost", "cells.2.states.running", "cells.2.states.waiting",
         "cells.2.cost.cpu_ns_per_message",
     };
     for (size_t i = 0; i < sizeof nulls / sizeof *nulls; i++)
@@ -109,6 +114,22 @@ static void what_was_not_measured_is_null_and_never_zero(void **state)
     assert_string_equal(json_string_value(at(document, "cells.2.verdict")), "skipped");
     assert_string_equal(json_string_value(at(document, "cells.2.reason")), "pipe cannot wait by spin");
     assert_int_equal(json_integer_value(at(document, "cells.0.integrity.lost")), 0); /* counted, and none */
+    json_decref(document);
+    lab_run_free(run);
+}
+
+static void a_plan_has_no_verdict_but_of_what_it_skips(void **state)
+{
+    (void)state;
+    struct lab_run *run = lab_synthetic_run();
+    lab_synthetic_cell(run, "shm-ring", "spin", "pingpong", 64);
+    lab_synthetic_cell(run, "pipe", "spin", "pingpong", 64)->verdict = LAB_SKIPPED;
+    run->planned = true;
+    json_t *document = parsed(run);
+    assert_true(json_is_null(at(document, "run.verdict")));
+    assert_true(json_is_null(at(document, "cells.0.verdict")));
+    assert_string_equal(json_string_value(at(document, "cells.1.verdict")), "skipped");
+    assert_int_equal(json_integer_value(at(document, "cells.0.launches")), 0);
     json_decref(document);
     lab_run_free(run);
 }
@@ -263,6 +284,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_document_has_every_published_name),
         cmocka_unit_test(what_was_not_measured_is_null_and_never_zero),
+        cmocka_unit_test(a_plan_has_no_verdict_but_of_what_it_skips),
         cmocka_unit_test(intervals_are_null_below_six_launches),
         cmocka_unit_test(text_from_outside_cannot_break_the_document),
         cmocka_unit_test(a_seed_is_never_rounded),

@@ -225,6 +225,7 @@ static void the_host_is_described_as_the_kernel_describes_it(void **state)
     char name[LAB_HOST_TEXT];
     cpu_set_t allowed;
     lab_assert_ok(lab_host_read(&facts));
+    assert_null(strstr(facts.hypervisor, "KVMKVM")); /* the signature of cpuid repeats itself */
     assert_int_equal(gethostname(name, sizeof name), 0);
     assert_string_equal(facts.name, name);
     assert_int_equal(sched_getaffinity(0, sizeof allowed, &allowed), 0);

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pty.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static void elsewhere_only_notes_are_written(void **state)
@@ -42,8 +43,8 @@ static void quiet_is_silent(void **state)
     free(text);
 }
 
-/* What a terminal of that width is sent. */
-static void on_a_terminal(unsigned short columns, char *to, size_t room)
+/* What a terminal of that width is sent, which has another width once a note was written. */
+static void on_a_terminal_resized(unsigned short columns, unsigned short later, char *to, size_t room)
 {
     int terminal, program;
     struct winsize size = {.ws_row = 24, .ws_col = columns};
@@ -55,6 +56,8 @@ static void on_a_terminal(unsigned short columns, char *to, size_t room)
     lab_progress_init(&progress, stream, false);
     lab_progress_update(&progress, 0.42, "shm-ring spin 64 B");
     lab_progress_update(&progress, 0.43, "never drawn: too soon");
+    size.ws_col = later;
+    assert_int_equal(ioctl(terminal, TIOCSWINSZ, &size), 0);
     lab_progress_note(&progress, "a note");
     lab_progress_fini(&progress);
     size_t used = 0;
@@ -68,6 +71,11 @@ static void on_a_terminal(unsigned short columns, char *to, size_t room)
     to[used] = '\0';
     fclose(stream);
     close(terminal);
+}
+
+static void on_a_terminal(unsigned short columns, char *to, size_t room)
+{
+    on_a_terminal_resized(columns, columns, to, room);
 }
 
 static void a_terminal_gets_a_bar_that_is_taken_off_again(void **state)
@@ -98,6 +106,18 @@ static void a_narrow_terminal_gets_no_line_that_would_scroll(void **state)
     assert_true(strcspn(bar, "\033") < 22);
 }
 
+static void a_terminal_that_is_made_narrower_is_written_to_as_it_is_now(void **state)
+{
+    (void)state;
+    char text[4096];
+    setenv("NO_COLOR", "1", 1);
+    on_a_terminal_resized(100, 22, text, sizeof text);
+    assert_non_null(strstr(text, " 42%  shm-ring spin 64 B"));
+    char *after = strstr(text, "a note"), *bar = strstr(after, " 43%");
+    assert_non_null(bar);
+    assert_true(strcspn(bar, "\033") < 22);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -105,6 +125,7 @@ int main(void)
         cmocka_unit_test(quiet_is_silent),
         cmocka_unit_test(a_terminal_gets_a_bar_that_is_taken_off_again),
         cmocka_unit_test(a_narrow_terminal_gets_no_line_that_would_scroll),
+        cmocka_unit_test(a_terminal_that_is_made_narrower_is_written_to_as_it_is_now),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -322,6 +322,56 @@ static void a_place_that_cannot_be_written_is_refused_at_once(void **state)
     assert_null(store);
 }
 
+static void what_is_no_file_is_refused_by_name(void **state)
+{
+    (void)state;
+    struct lab_store *store = NULL;
+    lab_assert_fails(lab_store_open(folder, LAB_STORE_READ, &store), EINVAL);
+    assert_non_null(strstr(lab_error_last()->text, "is a directory"));
+    lab_assert_fails(lab_store_open("/dev/null", LAB_STORE_WRITE, &store), EINVAL);
+    assert_non_null(strstr(lab_error_last()->text, "is a device or pipe"));
+    assert_int_equal(mkfifo(path, 0600), 0);
+    lab_assert_fails(lab_store_open(path, LAB_STORE_READ, &store), EINVAL);
+    assert_null(store);
+}
+
+/* Root may write anywhere: the reader becomes nobody. */
+static void a_store_that_may_only_be_read_is_read_and_nothing_is_left_beside_it(void **state)
+{
+    (void)state;
+    struct lab_run *run = small_run("lent");
+    struct lab_store *store = open_store(LAB_STORE_WRITE);
+    lab_assert_ok(lab_store_begin(store, run));
+    lab_store_close(store);
+    lab_run_free(run);
+    char odd[160];
+    snprintf(odd, sizeof odd, "%s/a%%41?b#c", folder);
+    assert_int_equal(rename(path, odd), 0);
+    assert_int_equal(chmod(odd, 0444), 0);
+    assert_int_equal(chmod(folder, 0555), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct lab_run *back;
+        if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0)
+            _exit(1);
+        if (lab_store_open(odd, LAB_STORE_READ, &store) || lab_store_load(store, "lent", &back))
+            _exit(2);
+        lab_run_free(back);
+        lab_store_close(store);
+        _exit(lab_store_open(odd, LAB_STORE_WRITE, &store) == -EROFS ? 0 : 3);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(chmod(folder, 0700), 0);
+    assert_int_equal(rename(odd, path), 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    char beside[176];
+    snprintf(beside, sizeof beside, "%s-wal", odd);
+    assert_int_equal(access(beside, F_OK), -1);
+}
+
 static void a_full_disk_is_an_error_and_what_was_stored_before_stays(void **state)
 {
     (void)state;
@@ -482,6 +532,8 @@ int main(void)
         IN_FOLDER(an_id_is_used_once_and_a_launch_needs_a_run_that_was_begun),
         IN_FOLDER(a_newer_schema_and_a_foreign_file_are_refused_untouched),
         IN_FOLDER(a_place_that_cannot_be_written_is_refused_at_once),
+        IN_FOLDER(what_is_no_file_is_refused_by_name),
+        IN_FOLDER(a_store_that_may_only_be_read_is_read_and_nothing_is_left_beside_it),
         IN_FOLDER(a_full_disk_is_an_error_and_what_was_stored_before_stays),
         IN_FOLDER(launchers_write_to_one_store_at_the_same_time),
         IN_FOLDER(a_store_in_memory_leaves_no_file),

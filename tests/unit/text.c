@@ -52,8 +52,10 @@ static void sizes_are_read_in_powers_of_1024(void **state)
 static void counts_have_no_unit(void **state)
 {
     (void)state;
-    static const struct number good[] = {{"0", 0}, {"12", 12}, {"1000000", 1000000}};
-    static const char *const bad[] = {"", "1k", "1.5", "-3", "twelve", "12 apples"};
+    static const struct number good[] = {
+        {"0", 0}, {"12", 12}, {"1000000", 1000000}, {"9007199254740993", (UINT64_C(1) << 53) + 1}, {"9223372036854775807", INT64_MAX},
+    };
+    static const char *const bad[] = {"9223372036854775808", "18446744073709551616", "1.2.3", "", "1k", "1.5", "-3", "twelve", "12 apples"};
     takes(lab_parse_count, good, COUNT(good));
     refuses(lab_parse_count, bad, COUNT(bad));
 }

@@ -74,7 +74,12 @@ static void three_launches_carry_no_claim(void **state)
     add(run, "pipe", "block", 8, 20000, 0.01, 3);
     assert_said(run, "is the fastest with", false);
     assert_said(run, " times as fast as pipe", false);
-    assert_said(run, "from too few launches for a claim; the baseline is pipe (block) with", true);
+    assert_said(run, "shm-ring (spin) with 60 ns has the best median; the baseline is pipe (block) with", true);
+    assert_said(run, "No cell has the 6 launches that an interval takes", true);
+    assert_said(run, "from too few launches for a claim", false); /* it has been said of all */
+    add(run, "shm-ring", "spin", 64, 60, 0.01, 6);
+    assert_said(run, "with 60 ns has the best median, from too few launches for a claim;", true);
+    assert_said(run, "No cell has the 6 launches", false);
     assert_said(run, "2 cells have fewer than 6 launches", true);
     lab_run_free(run);
 }
@@ -108,7 +113,7 @@ static void the_distance_between_nodes_is_told_when_both_were_measured(void **st
     struct lab_run *run = lab_synthetic_run();
     add(run, "shm-ring", "spin", 64, 5000, 0.01, 10);
     add(run, "mpi", "spin", 64, 10000, 0.01, 10);
-    assert_said(run, "Between", false);
+    assert_said(run, "Leaving the node", false);
     for (int i = 0; i < 2; i++) {
         struct lab_cell *cell = lab_synthetic_cell(run, i ? "zmq-tcp" : "mpi", i ? "block" : "spin", "pingpong", 64);
         cell->nodes = 2;
@@ -116,8 +121,35 @@ static void the_distance_between_nodes_is_told_when_both_were_measured(void **st
         cell->remote = true;
         lab_synthetic_launches(cell, 10, i ? 90000 : 50000, 0.01, 1, (double)NAN);
     }
-    assert_said(run, "Between hosts the best of pingpong at 64 B is mpi (spin) with ", true);
-    assert_said(run, "the best within one node, shm-ring (spin) with ", true);
+    assert_said(run, "Leaving the node costs: in pingpong at 64 B the best within one node, shm-ring (spin) with 4.99 us, is ", true);
+    assert_said(run, " as fast as the best between 2 nodes of 1 worker on different hosts, mpi (spin) with 50.0 us.", true);
+    lab_run_free(run);
+}
+
+static void the_distances_of_all_patterns_and_settings_are_one_sentence(void **state)
+{
+    (void)state;
+    struct lab_run *run = lab_synthetic_run();
+    for (uint32_t setting = 0; setting < 3; setting++) { /* the patterns in turn, as files name them */
+        for (uint32_t pattern = 0; pattern < 2; pattern++) {
+            struct lab_cell *cell = lab_synthetic_cell(run, "shm-ring", "spin", pattern ? "stream" : "pingpong", 64);
+            cell->nodes = setting ? 2 : 1;
+            cell->workers = setting ? setting - 1 : 2;
+            if (setting == 2)
+                cell->options = "{\"window\":1,\"batch\":1,\"link\":\"zmq-tcp\"}";
+            lab_synthetic_launches(cell, 10, 5000 * (1 + 9.0 * setting), 0, 1, 56);
+        }
+    }
+    char *text = words_of(run);
+    const char *sentence = strstr(text, "Leaving the node costs: in pingpong at 64 B the best within one node, shm-ring (spin) with 5.00 us, "
+                                        "is 10.0 [10.0, 10.0] times as fast as the best between 2 nodes, shm-ring (spin) with 50.0 us "
+                                        "and 19.0 [19.0, 19.0] times as fast as the best between 2 nodes of 1 worker, shm-ring via "
+                                        "zmq-tcp (spin) with 95.0 us; in stream at 64 B the best within one node, shm-ring (spin) with");
+    if (!sentence)
+        fail_msg("%s", text);
+    assert_null(strstr(sentence + 1, "Leaving"));
+    assert_non_null(strstr(text, "\nstream, 1 node of 2 workers"));
+    free(text);
     lab_run_free(run);
 }
 
@@ -153,6 +185,11 @@ static void what_ended_the_run_is_said(void **state)
             assert_said(run, cases[j].words, i == j);
     }
     assert_said(run, "The widest interval is ", true);
+    run->ended_by = "interrupted";
+    run->failure = "interrupted by SIGINT";
+    assert_said(run, "The run was interrupted by SIGINT: what it had measured", true);
+    assert_said(run, "failed", false);
+    run->ended_by = NULL;
     run->failure = "a node was lost";
     assert_said(run, "The run failed: a node was lost.", true);
     lab_run_free(run);
@@ -179,6 +216,7 @@ int main(void)
         cmocka_unit_test(three_launches_carry_no_claim),
         cmocka_unit_test(a_crossover_is_told_with_the_sizes_on_both_sides_of_it),
         cmocka_unit_test(the_distance_between_nodes_is_told_when_both_were_measured),
+        cmocka_unit_test(the_distances_of_all_patterns_and_settings_are_one_sentence),
         cmocka_unit_test(what_went_wrong_is_counted_and_what_did_not_is_not),
         cmocka_unit_test(what_ended_the_run_is_said),
         cmocka_unit_test(a_noisy_machine_takes_the_claim_back),
