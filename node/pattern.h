@@ -21,7 +21,8 @@ struct lab_pattern {
     const char *summary;
     enum lab_latency_kind latency;                     /* what its client's histogram holds */
     uint32_t (*default_window)(uint64_t size_bytes);   /* messages in flight */
-    uint32_t (*reply_bytes)(uint32_t size_bytes);      /* size of the messages of the backward channel */
+    uint32_t (*reply_bytes)(uint32_t size_bytes);      /* size of the messages of the backward channel ... */
+    uint32_t (*reply_window)(uint32_t window);         /* ... and how many of them are in flight */
     uint32_t (*first_operations)(uint32_t window);     /* operations of a turn; grown while warming up when latency is timed */
 
     /* One turn of the client: side->operations operations, `flags` and LAB_TURN on the last message. Adds the messages that

@@ -57,15 +57,21 @@ static uint32_t node_of(const struct maker *m, uint32_t party)
     return m->assign->workers_per_node ? party / m->assign->workers_per_node : party;
 }
 
-static struct lab_channel channel_for(const struct maker *m, const struct lab_transport *transport, uint32_t number, uint32_t message_max)
+/* What one way of an edge carries. */
+struct flow {
+    uint32_t size, window, batch;
+};
+
+static struct lab_channel channel_for(const struct maker *m, const struct lab_transport *transport, uint32_t number, uint32_t message_max,
+                                      const struct flow *flow)
 {
     return (struct lab_channel){
         .transport = transport, .wait = wait_for(transport, m->wait), .id = number, .epoch = m->epoch, .message_max = message_max,
-        .window = m->assign->cell->window, .batch = transport->caps & LAB_CAP_BATCH ? m->assign->cell->batch : 1,
+        .window = flow->window, .batch = transport->caps & LAB_CAP_BATCH ? flow->batch : 1,
     };
 }
 
-static int add_path(const struct maker *m, uint32_t number, uint32_t tx, uint32_t rx, uint32_t size)
+static int add_path(const struct maker *m, uint32_t number, uint32_t tx, uint32_t rx, struct flow flow)
 {
     struct lab_layout *layout = m->layout;
     uint32_t tx_node = node_of(m, tx), rx_node = node_of(m, rx);
@@ -76,12 +82,12 @@ static int add_path(const struct maker *m, uint32_t number, uint32_t tx, uint32_
         return 0;
     if (!layout->nodes_talk) {
         path.has[LAB_HOP_LOCAL] = true;
-        path.channel[LAB_HOP_LOCAL] = channel_for(m, crosses ? leg_of(m->transport) : m->transport, number, size);
+        path.channel[LAB_HOP_LOCAL] = channel_for(m, crosses ? leg_of(m->transport) : m->transport, number, flow.size, &flow);
     }
     if (crosses) {
         if (!m->link)
             return lab_refuse(EPROTO, "edge %u crosses nodes, and no link between them was named", number / 2);
-        struct lab_channel link = channel_for(m, m->link, number, lab_lane_wire_bytes(size, true));
+        struct lab_channel link = channel_for(m, m->link, number, lab_lane_wire_bytes(flow.size, true), &flow);
         link.crosses_nodes = true;
         link.crosses_hosts = m->assign->hosts[rx_node][0] || m->assign->hosts[tx_node][0];
         link.host = m->assign->hosts[rx_node][0] ? m->assign->hosts[rx_node] : NULL;
@@ -169,9 +175,11 @@ int lab_layout_make(const Lab__Assign *assign, uint32_t epoch, uint32_t node, st
     for (uint32_t e = 0; !err && e < assign->n_edges; e++) {
         const Lab__Edge *edge = assign->edges[e];
         uint32_t size = (uint32_t)cell->size_bytes;
-        err = add_path(&m, 2 * e, edge->client, edge->server, size);
+        err = add_path(&m, 2 * e, edge->client, edge->server, (struct flow){size, cell->window, cell->batch});
         if (!err && edge->client != edge->server)
-            err = add_path(&m, 2 * e + 1, edge->server, edge->client, layout.pattern->reply_bytes(size));
+            /* Answers go one by one. */
+            err = add_path(&m, 2 * e + 1, edge->server, edge->client,
+                           (struct flow){layout.pattern->reply_bytes(size), layout.pattern->reply_window(cell->window), 1});
     }
     if (err) {
         lab_layout_fini(&layout);

@@ -14,6 +14,11 @@ static uint32_t same_size(uint32_t size_bytes)
     return size_bytes;
 }
 
+static uint32_t same_window(uint32_t window)
+{
+    return window;
+}
+
 static uint32_t one(uint32_t window)
 {
     (void)window;
@@ -66,6 +71,7 @@ const struct lab_pattern lab_pattern_pingpong = {
     .latency = LAB_HALF_ROUND_TRIP,
     .default_window = window_of,
     .reply_bytes = same_size,
+    .reply_window = same_window,
     .first_operations = one,
     .client_turn = client_turn,
     .server_turn = server_turn,

@@ -22,6 +22,12 @@ static uint32_t half(uint32_t window)
     return window > 1 ? window / 2 : 1;
 }
 
+/* One for each turn that is in flight. */
+static uint32_t confirmations(uint32_t window)
+{
+    return window / half(window);
+}
+
 /* One confirmation, or, for who talks to itself, the turn itself. */
 static int confirmed(struct lab_edge_side *side, uint64_t deadline_ns)
 {
@@ -80,6 +86,7 @@ const struct lab_pattern lab_pattern_stream = {
     .latency = LAB_NO_LATENCY,
     .default_window = window_of,
     .reply_bytes = confirmation,
+    .reply_window = confirmations,
     .first_operations = half,
     .client_turn = client_turn,
     .client_drain = client_drain,
