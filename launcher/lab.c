@@ -176,7 +176,8 @@ static int make_all(uint32_t count, uint64_t shm_bytes, struct lab_state *state,
         err = lab_refuse(EINTR, "interrupted");
     for (uint32_t i = 0; !err && i < count; i++)
         err = lab_vhost_release(&births[i]);
-    return err;
+    state->complete = !err;
+    return err ? err : lab_state_write(state);
 }
 
 /* With the lock held. */
@@ -185,7 +186,7 @@ static int put_up(uint32_t count, uint64_t shm_bytes)
     struct lab_state state;
     uint32_t removed = 0;
     int err = lab_state_read(&state);
-    for (uint32_t i = 0; !err && i < state.count; i++)
+    for (uint32_t i = 0; !err && state.complete && i < state.count; i++)
         if (lab_process_alive(&state.hosts[i].init))
             return lab_refuse(EEXIST, "%u virtual host%s up already (ipclab lab status; ipclab lab down removes them)", state.count,
                               state.count == 1 ? " is" : "s are");

@@ -23,6 +23,7 @@
 #define FOLDER PARENT_FOLDER "/lab"
 #define HOSTS_FILE FOLDER "/hosts"
 #define NAMES_FILE FOLDER "/names"
+#define COMPLETE "complete"
 #define LOCK_NAME "ipclab-lab"
 
 enum { LOCK_S = 10, RETRY_MS = 50, FILE_BYTES_MAX = 64 * 1024 };
@@ -92,7 +93,7 @@ static int write_file(const char *path, const char *text)
 int lab_state_write(const struct lab_state *state)
 {
     enum { LINE = 96 };
-    char text[LAB_LAB_HOSTS_MAX * LINE];
+    char text[(LAB_LAB_HOSTS_MAX + 1) * LINE];
     size_t used = 0;
     text[0] = '\0';
     for (uint32_t i = 0; i < state->count; i++) {
@@ -100,6 +101,8 @@ int lab_state_write(const struct lab_state *state)
         used += (size_t)snprintf(text + used, sizeof text - used, "%s %s %d %" PRIu64 "\n", host->name, host->address,
                                  (int)host->init.pid, host->init.started);
     }
+    if (state->complete)
+        snprintf(text + used, sizeof text - used, COMPLETE "\n");
     return write_file(HOSTS_FILE, text);
 }
 
@@ -120,6 +123,10 @@ int lab_state_read(struct lab_state *ret_state)
         int pid;
         if (!line[0])
             continue;
+        if (strcmp(line, COMPLETE) == 0) {
+            state.complete = true;
+            continue;
+        }
         if (state.count == LAB_LAB_HOSTS_MAX ||
             sscanf(line, "%15s %15s %d %" SCNu64, host.name, host.address, &pid, &host.init.started) != 4 || pid < 2) {
             err = lab_refuse(EINVAL, HOSTS_FILE " is damaged at '%.40s': remove it, and end the virtual hosts' processes by hand", line);

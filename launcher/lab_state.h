@@ -14,6 +14,7 @@ struct lab_state_host {
 };
 
 struct lab_state {
+    bool complete; /* all stand by themselves; else their maker is at work, or was killed at it */
     uint32_t count;
     struct lab_state_host hosts[LAB_LAB_HOSTS_MAX];
 };

@@ -208,7 +208,8 @@ another=$(echo "$version" | tr 0-9 9)
 sed "s/$(echo "$version" | sed 's/\./\\./g')/$another/g" "$node" >other/ipclab-node
 checked=$((checked + 1))
 if [ "$(other/ipclab-node --version)" = "ipclab-node $another" ]; then
-    other/ipclab run --transport pipe --workers 2 --budget 1s --db db >out 2>err
+    echo '{transport: pipe, workers: 2}' >pair.yaml
+    other/ipclab run pair.yaml --budget 1s --db db >out 2>err
     code=$?
     [ "$code" -eq 4 ] || complain "exit code $code"
     says "node 0 on this host is ipclab $another, and this is $version: install the same version"
