@@ -91,7 +91,7 @@ static void judge(const struct sums *sums, struct lab_run *run, struct lab_launc
         snprintf(reason, sizeof reason, "party %u did not stay on the cpu that it was placed on", sums->migrated_party);
     } else if (!launch->windows) {
         launch->verdict = LAB_INVALID;
-        snprintf(reason, sizeof reason, "the distance of the two cores changed within every window");
+        snprintf(reason, sizeof reason, "no window could be kept: the distance of the two cores changed within each, or another edge ended in it");
     } else if (!sums->steady) {
         launch->verdict = LAB_TRANSIENT;
         snprintf(reason, sizeof reason, "the rate had not become steady when measuring ended");

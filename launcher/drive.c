@@ -114,6 +114,7 @@ static int order_make(const struct drive *drive, const struct lab_plan_cell *cel
     order->assign.nodes = cell->nodes;
     order->assign.workers_per_node = cell->workers;
     order->assign.n_edges = edges;
+    order->cell.together = edges > 1;
     order->assign.edges = order->edge_pointers;
     order->assign.n_places = cell->parties;
     order->assign.places = order->place_pointers;

@@ -206,6 +206,15 @@ static bool steady(const struct progress *now)
     return now->rates == LAB_STEADY_WINDOWS && lab_series_steady(now->rate);
 }
 
+/* An edge of this worker has ended before its own: what is left runs at a pace of its own, and is not what was to be measured. */
+static bool left_behind(const struct lab_measure *measure)
+{
+    for (uint32_t i = 0; i < measure->side_count; i++)
+        if (measure->sides[i].finished)
+            return true;
+    return false;
+}
+
 /* The flags of the next pass, from where the clock stands. Warm-up windows are a fifth of measuring ones: they only have to
  * show whether the rate still moves. */
 static uint32_t next_flags(struct measuring *m, uint64_t now_ns)
@@ -220,8 +229,11 @@ static uint32_t next_flags(struct measuring *m, uint64_t now_ns)
         note_rate(now, (double)(messages - now->messages_before) / (double)in_window_ns);
         now->messages_before = messages;
         now->window_began_ns = now_ns;
-        return steady(now) || now_ns - now->began_ns >= measure->warmup_ns ? LAB_MARK | LAB_PROBE : 0;
+        bool early = !measure->together && steady(now);
+        return early || now_ns - now->began_ns >= measure->warmup_ns ? LAB_MARK | LAB_PROBE : 0;
     }
+    if (left_behind(measure))
+        return LAB_PROBE | LAB_FIN;
     if (in_window_ns < measure->window_ns)
         return 0;
     return now_ns >= now->measured_until_ns ? LAB_PROBE | LAB_FIN : LAB_PROBE;
@@ -308,6 +320,7 @@ static int run(struct measuring *m, double *probes_before)
 
     while (!all_finished(measure)) {
         uint32_t flags = now->phase == LEAVING ? 0 : next_flags(m, lab_now_ns());
+        bool cut = left_behind(measure);
         uint64_t turned_ns = 0;
         int err = pass(m, flags, &turned_ns);
         if (err)
@@ -322,7 +335,7 @@ static int run(struct measuring *m, double *probes_before)
                 measure->results[i].warmup_ns = lab_now_ns() - now->began_ns;
             now->rates = 0;
             mark(m);
-        } else {
+        } else if (!cut) {
             close_window(m, probes_before, turned_ns);
         }
         if (flags & LAB_FIN) {

@@ -28,6 +28,7 @@ struct lab_measure {
     struct lab_edge_side *sides;
     uint32_t side_count;        /* in global edge order */
     uint64_t warmup_ns;         /* at most */
+    bool together;              /* ... and at least: other edges are measured by others at the same time */
     uint64_t measure_ns;
     uint64_t window_ns;         /* of one window */
     uint64_t deadline_ns;       /* for everything */

@@ -304,6 +304,7 @@ static int perform(int fd, const Lab__Task *task)
     };
     if (!err) {
         measure.warmup_ns = task->cell->warmup_ns;
+        measure.together = task->cell->together;
         measure.measure_ns = task->cell->measure_ns;
         measure.window_ns = task->cell->window_ns;
         err = lab_measure_init(&measure);
