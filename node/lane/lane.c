@@ -98,12 +98,33 @@ static int put_lent(struct lab_lane *lane, uint32_t count, uint32_t last_flags, 
     }
 }
 
+/* As lab_message_refresh and lab_message_read, with sizes that the compiler knows where what a library costs is little more than this. */
+static inline __attribute__((always_inline)) void refresh(const struct lab_lane *lane, unsigned char *message, uint32_t flags)
+{
+    switch (lane->stencil.size) {
+    case 8: fill_one(&lane->stencil, message, 8, lane->next, flags); break;
+    case 64: fill_one(&lane->stencil, message, 64, lane->next, flags); break;
+    default: lab_message_refresh(&lane->stencil, message, lane->next, flags);
+    }
+}
+
+static inline __attribute__((always_inline)) bool whole(const struct lab_lane *lane, const unsigned char *message)
+{
+    uint64_t word0;
+    struct lab_label label;
+    switch (lane->stencil.size) {
+    case 8: return read_one(message, 8, true, &word0);
+    case 64: return read_one(message, 64, true, &word0);
+    default: return lab_message_read(message, lane->stencil.size, true, &label);
+    }
+}
+
 static int put_copied(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
 {
     unsigned char *message = lane->buffer + LAB_ENVELOPE_HEAD;
     while (count) {
         count--;
-        lab_message_refresh(&lane->stencil, message, lane->next, count ? 0 : last_flags);
+        refresh(lane, message, count ? 0 : last_flags);
         const unsigned char *from = message;
         if (lane->envelope) {
             lane->head.sequence = lane->next;
@@ -151,11 +172,11 @@ static void account_stray(struct lab_lane *lane, uint32_t sequence)
     lane->account.duplicated++;
 }
 
-static void account_label(struct lab_lane *lane, const struct lab_label *label)
+static void account_sequence(struct lab_lane *lane, uint32_t sequence)
 {
-    uint32_t ahead = label->sequence - lane->next;
+    uint32_t ahead = sequence - lane->next;
     if (ahead > UINT32_MAX / 2) {
-        account_stray(lane, label->sequence);
+        account_stray(lane, sequence);
         return;
     }
     if (ahead) {
@@ -167,7 +188,7 @@ static void account_label(struct lab_lane *lane, const struct lab_label *label)
         lane->gaps++;
     }
     lane->account.received++;
-    lane->next = label->sequence + 1;
+    lane->next = sequence + 1;
 }
 
 static bool due_for_sum(const struct lab_lane *lane)
@@ -185,7 +206,7 @@ static uint32_t read_one_by_one(struct lab_lane *lane, const struct lab_span *sp
             lane->account.corrupt++;
             continue;
         }
-        account_label(lane, &label);
+        account_sequence(lane, label.sequence);
         if (label.flags) {
             *ret_flags = label.flags;
             return i + 1;
@@ -298,18 +319,18 @@ static int take_copied(struct lab_lane *lane, uint64_t deadline_ns, uint32_t *re
 
     const unsigned char *message = to;
     uint32_t length = (uint32_t)got;
-    struct lab_label label;
+    uint64_t word0;
     *ret_count = 1;
     *ret_flags = 0;
     if ((lane->envelope && open_envelope(lane, to, (size_t)got, &message, &length)) || length != lane->stencil.size ||
-        !lab_message_read(message, length, false, &label)) {
+        !read_one(message, length, false, &word0)) {
         lane->account.corrupt++;
         return 0;
     }
     if (due_for_sum(lane))
         lane->unsettled = message;
-    account_label(lane, &label);
-    *ret_flags = label.flags;
+    account_sequence(lane, (uint32_t)word0);
+    *ret_flags = (uint32_t)(word0 >> 32) & 0xff;
     return 0;
 }
 
@@ -322,11 +343,10 @@ int lab_lane_take(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, ui
 
 void lab_lane_settle_now(struct lab_lane *lane)
 {
-    struct lab_label label;
     if (lane->unreleased)
         lane->end->ops->release(lane->end, 1);
     lane->unreleased = false;
-    if (lane->unsettled && !lab_message_read(lane->unsettled, lane->stencil.size, true, &label)) {
+    if (lane->unsettled && !whole(lane, lane->unsettled)) {
         lane->account.corrupt++;
         lane->account.received--;
     }
