@@ -4,7 +4,8 @@
  * The listening socket is made by provisioning, before either side exists, and handed to ZeroMQ through ZMQ_USE_FD: its address is
  * known without asking, and an abstract or ephemeral one cannot be taken by anyone else.
  *
- * ZeroMQ tells nobody when a peer is gone. Both sides therefore watch their socket's monitor, but only when a call has waited for
+ * A sender that closes says so with a message of no bytes, which a receiver takes for -EPIPE at once. ZeroMQ tells nobody when a
+ * peer was killed. Both sides therefore watch their socket's monitor, but only when a call has waited for
  * a whole slice: the hot path is one zmq_send or zmq_recv, as in a bare loop. A deadline is kept to within a slice. */
 #include "node/transport.h"
 
@@ -30,6 +31,7 @@ struct zmq_end {
     struct lab_end end;
     void *socket, *monitor;
     bool gone;              /* the connection was there, and is not any more */
+    bool finished;          /* RX: the sender has closed */
 };
 
 /* One context, and one I/O thread, per process: made by the first end that opens, ended with the last one that closes. */
@@ -202,7 +204,10 @@ static int zmq_open(struct lab_end *end, uint64_t deadline_ns)
 
 static void zmq_close_end(struct lab_end *end)
 {
-    drop(zmq_of(end));
+    struct zmq_end *z = zmq_of(end);
+    if (end->role == LAB_TX && !z->gone)
+        zmq_send(z->socket, "", 0, ZMQ_DONTWAIT); /* a full queue: the receiver then sees the connection end */
+    drop(z);
 }
 
 /* ---- messages ---- */
@@ -234,8 +239,8 @@ static int look_around(struct zmq_end *z, uint64_t deadline_ns, const char *what
 static int zmq_send_message(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns)
 {
     struct zmq_end *z = zmq_of(end);
-    if (length > end->channel.message_max)
-        return lab_refuse(EMSGSIZE, "a message of %zu bytes on a channel of at most %u", length, end->channel.message_max);
+    if (length == 0 || length > end->channel.message_max)
+        return lab_refuse(EMSGSIZE, "a message of %zu bytes on a channel for 1 to %u", length, end->channel.message_max);
     int flags = deadline_ns ? 0 : ZMQ_DONTWAIT;
     while (zmq_send(z->socket, message, length, flags) < 0) {
         int err = look_around(z, deadline_ns, "cannot send over");
@@ -248,8 +253,8 @@ static int zmq_send_message(struct lab_end *end, const void *message, size_t len
 static ssize_t zmq_recv_message(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns)
 {
     struct zmq_end *z = zmq_of(end);
-    int flags = deadline_ns ? 0 : ZMQ_DONTWAIT, length;
-    while ((length = zmq_recv(z->socket, to, room, flags)) < 0) {
+    int flags = deadline_ns ? 0 : ZMQ_DONTWAIT, length = 0;
+    while (!z->finished && (length = zmq_recv(z->socket, to, room, flags)) < 0) {
         bool was_gone = z->gone;
         int err = look_around(z, deadline_ns, "cannot receive over");
         /* What arrived before the connection ended is looked for once more after its end was seen. */
@@ -257,6 +262,10 @@ static ssize_t zmq_recv_message(struct lab_end *end, void *to, size_t room, uint
             continue;
         if (err)
             return err;
+    }
+    if (length == 0) {
+        z->finished = true;
+        return lab_refuse(EPIPE, "the sending end of channel %u was closed", end->channel.id);
     }
     if ((size_t)length > room)
         return lab_refuse(EMSGSIZE, "a message of %d bytes for a buffer of %zu", length, room);
