@@ -1,22 +1,12 @@
 #!/bin/sh
 # What is installed works from any folder, staged with DESTDIR, and after it was moved: programs, modules and experiments are found
 # from where the command is. Nothing of it leads back to the sources.
-: "${IPCLAB:?is the program to test}"
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
 : "${LAB_BUILD:?is the build tree to install from}"
 : "${LAB_SOURCE:?is where configs/ is}"
-LC_ALL=C
-export LC_ALL
-room=$(mktemp -d) || exit 1
-trap 'rm -rf "$room"' EXIT
-mkdir "$room/elsewhere"
-cd "$room/elsewhere" || exit 1
-failed=0
-
-complain()
-{
-    echo "$*"
-    failed=$((failed + 1))
-}
+enter_room
+mkdir elsewhere
+cd elsewhere || exit 1
 
 printf 'transport: [pipe, zmq-ipc, mpi]\nlaunches: 1\nbudget: 1s\n' >small.yaml
 

@@ -1,31 +1,9 @@
 #!/bin/sh
 # Three virtual hosts on this machine, from up to down: each is a host of its own, nodes and workers on them exchange messages in every
 # topology over ZeroMQ and MPI, all that was sent arrives and went over the bridge, and nothing is left.
-: "${IPCLAB:?is the program to test}"
-LC_ALL=C
-export LC_ALL
-# Network, processes, /run and /dev/shm of our own: whatever happens here ends with this test, and what is left is ours.
-if [ -z "$LAB_APART" ]; then
-    if [ "$(id -u)" -ne 0 ] || ! unshare --net --mount --pid --fork --mount-proc ip link set lo up 2>/dev/null; then
-        echo 'skipped: virtual hosts need root, namespaces and iproute2'
-        exit 77
-    fi
-    LAB_APART=yes exec unshare --net --mount --pid --fork --mount-proc --kill-child sh "$0"
-fi
-mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /dev/shm && mount -t sysfs sysfs /sys && ip link set lo up || exit 1
-command -v mpiexec.hydra >/dev/null || command -v mpiexec.mpich >/dev/null || { echo 'skipped: MPICH is not installed'; exit 77; }
-room=$(mktemp -d) || exit 1
-trap 'cd /; rm -rf "$room"' EXIT
-cd "$room" || exit 1
-failed=0
-checked=0
-
-complain()
-{
-    echo "$what: $*"
-    [ -s err ] && grep -v ' UCX ' err | tail -n 5 | sed 's/^/    /'
-    failed=$((failed + 1))
-}
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
+with_hosts_of_our_own "$0"
+enter_room
 
 # check COMMAND...: it succeeds.
 check()

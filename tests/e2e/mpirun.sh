@@ -1,44 +1,17 @@
 #!/bin/sh
 # `mpirun -n N ipclab run FILE` as it stands: rank 0 drives, each rank is a node, only rank 0 speaks, and however the run ends
 # mpirun ends with it, with the right exit code and nothing left.
-: "${IPCLAB:?is the program to test}"
-LC_ALL=C
-export LC_ALL
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
 mpirun=
 for name in mpiexec.mpich mpirun.mpich mpiexec.hydra mpirun; do
     command -v "$name" >/dev/null 2>&1 && "$name" --version 2>&1 | grep -q HYDRA && { mpirun=$name; break; }
 done
 [ -n "$mpirun" ] || { echo 'skipped: MPICH is not installed (no mpirun with Hydra)'; exit 77; }
-# /dev/shm of our own, so that what is left in it is ours; where that is not allowed it is not looked at.
-if [ -z "$LAB_OWN_SHM" ] && unshare -m mount -t tmpfs tmpfs /dev/shm 2>/dev/null; then
-    LAB_OWN_SHM=yes exec unshare -m sh -c 'mount -t tmpfs tmpfs /dev/shm && exec sh "$0"' "$0"
-fi
+with_shm_of_our_own "$0"
 # Whatever descends from this test is known by this.
 LAB_TEST_MPIRUN=$$
 export LAB_TEST_MPIRUN
-room=$(mktemp -d) || exit 1
-trap 'rm -rf "$room"' EXIT
-cd "$room" || exit 1
-failed=0
-checked=0
-
-complain()
-{
-    echo "$what: $*"
-    [ -s err ] && sed 's/^/    /' err | tail -n 5
-    failed=$((failed + 1))
-}
-
-# Waits until the command succeeds: for what comes in its own time, bounded for what never does.
-await()
-{
-    tries=0
-    until "$@"; do
-        tries=$((tries + 1))
-        [ "$tries" -lt 1000 ] || { complain "waited in vain for: $*"; return 1; }
-        sleep 0.02
-    done
-}
+enter_room
 
 # The processes of this test whose command line matches, in no order.
 ours()
@@ -51,7 +24,6 @@ ours()
 left() { ours '^[^ ]*(ipclab|ipclab-node|ipclab-worker|hydra_pmi_proxy|mpiexec[.a-z]*|mpirun[.a-z]*) '; }
 # shellcheck disable=SC2317
 nobody_is_left() { [ -z "$(left)" ]; }
-said() { grep -q "$1" err; }
 # It leaves a process of the same name behind, which sweeps up in the end and has no output.
 launcher()
 {

@@ -1,19 +1,8 @@
 #!/bin/sh
 # The default comparison in a budget of seconds: every format holds the same run, the store shows it again, and every cell of
 # the plan is in it. What cannot be written to is refused before anything is measured.
-: "${IPCLAB:?is the program to test}"
-LC_ALL=C
-export LC_ALL
-room=$(mktemp -d) || exit 1
-trap 'rm -rf "$room"' EXIT
-cd "$room" || exit 1
-failed=0
-
-complain()
-{
-    echo "$*"
-    failed=$((failed + 1))
-}
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
+enter_room
 
 # holds FILTER: what jq makes of the result is true.
 holds() { jq -e "$1" run.json >/dev/null || complain "does not hold: $1"; }

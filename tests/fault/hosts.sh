@@ -1,9 +1,7 @@
 #!/bin/sh
 # A host that cannot be used: its name is wrong, it is off, its key is not known, it has another ipclab, too little shared memory, or it
 # says nothing at all. Each is named with what mends it, in bounded time, exit code 4, and neither a process nor a stored run is left.
-: "${IPCLAB:?is the program to test}"
-LC_ALL=C
-export LC_ALL
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
 # A network of our own, in which nobody else listens and no name server answers.
 if [ -z "$LAB_APART" ]; then
     for as in '' '--user --map-root-user'; do
@@ -18,28 +16,7 @@ fi
 # 10.99.0.1 is this machine, and every other address there somebody else who lives here.
 ip link set lo up && ip addr add 10.99.0.1/24 dev lo || exit 1
 unset MPI_LOCALNRANKS PMI_RANK PMI_SIZE
-room=$(mktemp -d) || exit 1
-trap 'cd /; rm -rf "$room"' EXIT
-cd "$room" || exit 1
-failed=0
-checked=0
-
-complain()
-{
-    echo "$what: $*"
-    sed 's/^/    /' err | tail -n 6
-    failed=$((failed + 1))
-}
-
-await()
-{
-    tries=0
-    until "$@"; do
-        tries=$((tries + 1))
-        [ "$tries" -lt 1000 ] || { complain "waited in vain for: $*"; return 1; }
-        sleep 0.01
-    done
-}
+enter_room
 
 # ---- what stands for ssh: it does what the file of that host says ----
 mkdir path

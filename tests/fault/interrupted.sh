@@ -1,35 +1,8 @@
 #!/bin/sh
 # Ctrl-C and its kind, at any time: what was measured is printed and stored, the exit code is 128 + the signal, nothing is left.
-: "${IPCLAB:?is the program to test}"
-LC_ALL=C
-export LC_ALL
-room=$(mktemp -d) || exit 1
-trap 'rm -rf "$room"' EXIT
-cd "$room" || exit 1
-failed=0
-checked=0
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
+enter_room
 
-complain()
-{
-    echo "$what: $*"
-    [ -s err ] && sed 's/^/    /' err | tail -n 5
-    failed=$((failed + 1))
-}
-
-await()
-{
-    tries=0
-    until "$@"; do
-        tries=$((tries + 1))
-        [ "$tries" -lt 1000 ] || { complain "waited in vain for: $*"; return 1; }
-        sleep 0.01
-    done
-}
-
-# shellcheck disable=SC2317
-said() { grep -q "$1" err; }
-marked() { grep -ls "IPCLAB_CREW=$launcher\." /proc/[0-9]*/environ 2>/dev/null; }
-nobody_is_left() { [ -z "$(marked)" ]; }
 
 # interrupt NAME NUMBER MOMENT ARGUMENT...: the signal, once that was said.
 interrupt()

@@ -1,58 +1,15 @@
 #!/bin/sh
 # A process that is killed, whichever and whenever: the run ends at once and says who it was and by which signal, the exit code
 # tells whether something had been measured, that is in the store, and nothing is left of any process, file or shared memory.
-: "${IPCLAB:?is the program to test}"
-LC_ALL=C
-export LC_ALL
-# /dev/shm of our own, so that what is left in it is ours; where that is not allowed it is not looked at.
-if [ -z "$LAB_OWN_SHM" ] && unshare -m mount -t tmpfs tmpfs /dev/shm 2>/dev/null; then
-    LAB_OWN_SHM=yes exec unshare -m sh -c 'mount -t tmpfs tmpfs /dev/shm && exec sh "$0"' "$0"
-fi
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
+with_shm_of_our_own "$0"
 [ -r /proc/self/task/$$/children ] || { echo "skipped: this kernel does not list the children of a process"; exit 77; }
-room=$(mktemp -d) || exit 1
-trap 'rm -rf "$room"' EXIT
-cd "$room" || exit 1
-failed=0
-checked=0
+enter_room
 
-# The children of a process that have not ended, in the order in which they were started.
-children()
-{
-    for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do
-        case $(sed 's/.*) //' "/proc/$child/stat" 2>/dev/null) in
-        '' | Z* | X*) ;;
-        *) echo "$child" ;;
-        esac
-    done
-}
-
-complain()
-{
-    echo "$what: $*"
-    [ -s err ] && sed 's/^/    /' err | tail -n 5
-    failed=$((failed + 1))
-}
-
-# Waits until the command succeeds: for what comes in its own time, bounded for what never does.
-await()
-{
-    tries=0
-    until "$@"; do
-        tries=$((tries + 1))
-        [ "$tries" -lt 1000 ] || { complain "waited in vain for: $*"; return 1; }
-        sleep 0.01
-    done
-}
-
-nth() { [ $# -gt "$1" ] && shift "$1" && echo "$1"; }
 node() { launched=$(children "$launcher"); [ -n "$(nth "$1" $launched)" ]; }
 worker() { node 1 && started=$(children "$(nth 1 $launched)") && [ -n "$(nth "$1" $started)" ]; }
-# shellcheck disable=SC2317
-said() { grep -q "$1" err; }
 first_launch_is_done() { said 'first launch is done'; }
 
-marked() { grep -ls "IPCLAB_CREW=$launcher\." /proc/[0-9]*/environ 2>/dev/null; }
-nobody_is_left() { [ -z "$(marked)" ]; }
 
 begin()
 {

@@ -1,42 +1,9 @@
 #!/bin/sh
 # On virtual hosts: a worker, a node, hydra_pmi_proxy, mpiexec, a host or the launcher is killed, or Ctrl-C is pressed. The run ends at
 # once, names who died where and by which signal, what was measured is in the store, and nothing is left on any host.
-: "${IPCLAB:?is the program to test}"
-LC_ALL=C
-export LC_ALL
-# Network, processes, /run and /dev/shm of our own: whatever happens here ends with this test, and what is left is ours.
-if [ -z "$LAB_APART" ]; then
-    if [ "$(id -u)" -ne 0 ] || ! unshare --net --mount --pid --fork --mount-proc ip link set lo up 2>/dev/null; then
-        echo 'skipped: virtual hosts need root, namespaces and iproute2'
-        exit 77
-    fi
-    LAB_APART=yes exec unshare --net --mount --pid --fork --mount-proc --kill-child sh "$0"
-fi
-mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /dev/shm && mount -t sysfs sysfs /sys && ip link set lo up || exit 1
-command -v mpiexec.hydra >/dev/null || command -v mpiexec.mpich >/dev/null || { echo 'skipped: MPICH is not installed'; exit 77; }
-room=$(mktemp -d) || exit 1
-trap 'cd /; rm -rf "$room"' EXIT
-cd "$room" || exit 1
-failed=0
-checked=0
-
-complain()
-{
-    echo "$what: $*"
-    [ -s err ] && grep -v ' UCX ' err | tail -n 5 | sed 's/^/    /'
-    failed=$((failed + 1))
-}
-
-# Waits until the command succeeds: for what comes in its own time, bounded for what never does.
-await()
-{
-    tries=0
-    until "$@"; do
-        tries=$((tries + 1))
-        [ "$tries" -lt 1000 ] || { complain "waited in vain for: $*"; return 1; }
-        sleep 0.01
-    done
-}
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
+with_hosts_of_our_own "$0"
+enter_room
 
 # ---- who is where ----
 init() { sed -n "s/^$1 [^ ]* \\([0-9]*\\) .*/\\1/p" /run/ipclab/lab/hosts 2>/dev/null; }
@@ -53,10 +20,7 @@ find()
     return 1
 }
 
-# shellcheck disable=SC2317
-said() { grep -q "$1" err; }
 marked() { grep -ls "IPCLAB_CREW=$launcher\\." /proc/[0-9]*/environ 2>/dev/null; }
-nobody_is_left() { [ -z "$(marked)" ]; }
 shm_of_all() { for host in lab1 lab2 lab3; do ls -A "/proc/$(init "$host")/root/dev/shm" 2>/dev/null; done; ls -A /dev/shm; }
 nothing_in_shm() { [ -z "$(shm_of_all)" ]; }
 

@@ -1,20 +1,8 @@
 #!/bin/sh
 # A launcher that is stopped for a while, as by Ctrl-Z, goes on when it is continued: its nodes wait for it, longer than a node that
 # lost its launcher would, and the run ends as if nothing had been.
-: "${IPCLAB:?is the program to test}"
-LC_ALL=C
-export LC_ALL
-room=$(mktemp -d) || exit 1
-trap 'rm -rf "$room"' EXIT
-cd "$room" || exit 1
-failed=0
-
-complain()
-{
-    echo "$what: $*"
-    [ -s err ] && sed 's/^/    /' err | tail -n 5
-    failed=$((failed + 1))
-}
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
+enter_room
 
 # within TENTHS COMMAND...: whether that comes true in time.
 within()

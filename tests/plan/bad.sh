@@ -1,13 +1,7 @@
 #!/bin/sh
 # Every wrong experiment and every wrong option is refused with one exact sentence, exit code 2, and nothing on standard output.
-: "${IPCLAB:?is the program to test}"
-LC_ALL=C
-export LC_ALL
-room=$(mktemp -d) || exit 1
-trap 'rm -rf "$room"' EXIT
-cd "$room" || exit 1
-failed=0
-checked=0
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
+enter_room
 
 # expect_refusal SENTENCE ARGUMENT...: `ipclab plan ARGUMENT...` says exactly that.
 expect_refusal()

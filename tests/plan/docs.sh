@@ -2,21 +2,13 @@
 # What the documents show works as printed: every file they name is there, every command plans cells to run, every YAML block is an
 # experiment; and every experiment of configs/ opens with a comment, is called what its file is called, asks its question and has
 # cells to run on two cpus.
-: "${IPCLAB:?is the program to test}"
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
 : "${LAB_SOURCE:?is where the documents are}"
-LC_ALL=C
-export LC_ALL
 room=$(mktemp -d) || exit 1
 trap 'rm -rf "$room"' EXIT
 cd "$LAB_SOURCE" || exit 1
 failed=0
 checked=0
-
-complain()
-{
-    echo "$*"
-    failed=$((failed + 1))
-}
 
 # plans WHAT ARGUMENT...: on two cpus there is at least one cell to run.
 plans()

@@ -3,9 +3,7 @@
 # the JSON says of each cell. Two cpus are given, so that every machine makes the same plan.
 #
 #     IPCLAB=build/dev/bin/ipclab sh tests/plan/golden.sh --update      writes them anew; look at the difference before you commit
-: "${IPCLAB:?is the program to test}"
-LC_ALL=C
-export LC_ALL
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
 room=$(mktemp -d) || exit 1
 trap 'rm -rf "$room"' EXIT

@@ -1,21 +1,9 @@
 #!/bin/sh
 # The command line as a newcomer meets it: every verb has a help, every option of a help stands in the manual page, a slip is
 # answered with the nearest known name, and every list is valid JSON. Nothing is run.
-: "${IPCLAB:?is the program to test}"
+. "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
 : "${LAB_SOURCE:?is where docs/ipclab.1 is}"
-LC_ALL=C
-export LC_ALL
-room=$(mktemp -d) || exit 1
-trap 'rm -rf "$room"' EXIT
-cd "$room" || exit 1
-failed=0
-checked=0
-
-complain()
-{
-    echo "$*"
-    failed=$((failed + 1))
-}
+enter_room
 
 # expect CODE SENTENCE ARGUMENT...: that code, the sentence on standard error, and nothing on standard output.
 expect()
