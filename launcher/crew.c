@@ -32,6 +32,7 @@ struct lab_crew {
     bool lab, world;
     struct lab_child *children;    /* node processes, or mpiexec alone */
     uint32_t child_count;
+    struct lab_child minder;       /* of this process, where MPI may leave files */
     int epoll;
     struct lab_pmi *pmi;           /* local crews only */
     struct lab_mpiexec_output output;
@@ -99,6 +100,8 @@ static int start_local(struct lab_crew *crew, const struct lab_crew_spec *spec, 
         err = start_node(crew, program, argv, more, &fd);
         close(fd.from);
     }
+    if (!err && spec->ranks)
+        err = lab_crew_mind_launcher(crew->mark, crew->started, &crew->minder);
     return err;
 }
 
@@ -289,6 +292,7 @@ void lab_crew_end(struct lab_crew *crew, uint64_t grace_deadline_ns)
     lab_clean_marked(crew->mark, lab_now_ns() + SWEEP_S * LAB_NS_PER_S);
     if (killed || crew->hosts || crew->pmi)
         clean_shared_memory(crew);
+    lab_child_kill(&crew->minder);
     lab_mpiexec_close(&crew->output);
     lab_pmi_free(crew->pmi);
     if (crew->epoll >= 0)

@@ -31,6 +31,7 @@ struct lab_crew_spec {
     const struct lab_hosts *hosts; /* NULL: all on this host (or in the user's world) */
     bool lab;                      /* `hosts` are virtual hosts (lab_lab_hosts()) */
     bool world;                    /* this process is rank 0 of a user's mpirun: only node 0 is started here */
+    bool ranks;                    /* some of what the run starts are MPI ranks */
     bool verbose;                  /* what mpiexec and remote nodes print is passed on to standard error as it comes */
 };
 

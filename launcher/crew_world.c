@@ -3,7 +3,6 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "launcher/clean.h"
 #include "launcher/route.h"
 #include "proto/pmi.h"
 
@@ -12,18 +11,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-#define SHARED_MEMORY "/dev/shm"
-
-enum { RESOLVE_S = 5, DISSOLVE_S = 2, EARLIER_S = 2 /* other ranks may have begun before this one */ };
+enum { RESOLVE_S = 5, DISSOLVE_S = 2 };
 
 /* ---- a user's mpirun ---- */
 
@@ -65,33 +59,6 @@ int lab_crew_join(void)
         return err;
     execv(program, (char *[]){name, world, join, NULL});
     return lab_fail(errno, "cannot execute %s", program);
-}
-
-/* In the child: hold nothing that mpiexec could wait for, and no part in what it does to its ranks. */
-static void mind(int proxy, time_t since)
-{
-    setsid();
-    dup2(proxy, STDIN_FILENO);
-    close_range(STDIN_FILENO + 1, ~0U, 0);
-    struct pollfd gone = {.fd = STDIN_FILENO, .events = POLLIN};
-    while (poll(&gone, 1, -1) < 0 && errno == EINTR)
-        ;
-    lab_clean_shm(SHARED_MEMORY, since, NULL, false);
-    _exit(0);
-}
-
-void lab_crew_mind(void)
-{
-    const char *local = getenv("MPI_LOCALRANKID");
-    if (!local || strcmp(local, "0") != 0)
-        return;
-    int proxy = (int)syscall(SYS_pidfd_open, getppid(), 0);
-    if (proxy < 0)
-        return;
-    fflush(NULL);
-    if (fork() == 0)
-        mind(proxy, time(NULL) - EARLIER_S);
-    close(proxy);
 }
 
 /* Set once the node of rank 0 runs: from then on it is in the world, and an orderly end is up to it. */

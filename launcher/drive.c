@@ -131,6 +131,16 @@ static bool needs_world(const struct lab_plan_cell *cell)
     return cell->nodes > 1 && between && between->caps & LAB_CAP_WORLD;
 }
 
+static bool uses_mpi(const struct lab_plan *plan)
+{
+    for (size_t c = 0; c < plan->cell_count; c++) {
+        const struct lab_plan_cell *cell = &plan->cells[c];
+        if (!cell->skip && (cell->transport->caps & LAB_CAP_WORLD || needs_world(cell)))
+            return true;
+    }
+    return false;
+}
+
 static bool crosses_nodes(const struct lab_plan_cell *cell)
 {
     return cell->nodes > 1;
@@ -323,9 +333,10 @@ int lab_drive(const struct lab_drive_spec *spec, enum lab_drive_end *ret_end, in
         run->ended_by = "launches";
         *ret_end = LAB_DRIVE_COMPLETE;
     } else if (!err) {
-        const struct lab_conversation_spec talk = {
+        struct lab_conversation_spec talk = {
             .nodes = spec->plan->nodes_max, .crew = spec->crew, .run = run, .verbose = spec->verbose, .progress = spec->progress,
         };
+        talk.crew.ranks = uses_mpi(spec->plan);
         err = lab_conversation_begin(&talk, &drive.talk);
         if (!err)
             err = run_all(&drive);

@@ -3,7 +3,6 @@
 . "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
 enter_room
 
-
 # interrupt NAME NUMBER MOMENT ARGUMENT...: the signal, once that was said.
 interrupt()
 {

@@ -10,7 +10,6 @@ node() { launched=$(children "$launcher"); [ -n "$(nth "$1" $launched)" ]; }
 worker() { node 1 && started=$(children "$(nth 1 $launched)") && [ -n "$(nth "$1" $started)" ]; }
 first_launch_is_done() { said 'first launch is done'; }
 
-
 begin()
 {
     what=$1
@@ -37,10 +36,11 @@ ends()
     nothing_left
 }
 
+nothing_in_shm() { [ -z "$(ls -A /dev/shm)" ]; }
 nothing_left()
 {
     await nobody_is_left || complain "still there: $(marked)"
-    if [ -n "$LAB_OWN_SHM" ] && [ -n "$(ls -A /dev/shm)" ]; then
+    if [ -n "$LAB_OWN_SHM" ] && ! await nothing_in_shm; then
         complain "left in /dev/shm: $(ls -A /dev/shm)"
         rm -rf /dev/shm/*
     fi

@@ -20,7 +20,6 @@ find()
     return 1
 }
 
-marked() { grep -ls "IPCLAB_CREW=$launcher\\." /proc/[0-9]*/environ 2>/dev/null; }
 shm_of_all() { for host in lab1 lab2 lab3; do ls -A "/proc/$(init "$host")/root/dev/shm" 2>/dev/null; done; ls -A /dev/shm; }
 nothing_in_shm() { [ -z "$(shm_of_all)" ]; }
 
@@ -139,7 +138,7 @@ wait "$launcher"
 [ $? -eq 4 ] && said 'the virtual host lab2 has ended: sudo ipclab lab down, then up again' || complain 'it is not refused'
 
 # ---- the hosts themselves ----
-gone() { [ ! -e /run/ipclab ] && [ -z "$(ls -d /sys/class/net/ipclab* 2>/dev/null)" ] && [ -z "$(grep -lsx 'lab[0-9]*' /proc/[0-9]*/comm)" ]; }
+gone() { [ ! -e /run/ipclab ] && [ -z "$(ls -d /sys/class/net/ipclab* 2>/dev/null)" ] && ! grep -qsx 'lab[0-9]*' /proc/[0-9]*/comm; }
 what='lab down'
 : >err
 "$IPCLAB" lab down >down.out 2>&1 || complain "it fails: $(cat down.out)"

@@ -18,9 +18,6 @@ within()
 
 # shellcheck disable=SC2317
 started() { grep -q 'first launch is done' err; }
-nodes() { grep -ls "IPCLAB_CREW=$launcher\." /proc/[0-9]*/environ 2>/dev/null; }
-# shellcheck disable=SC2317
-nobody_is_left() { [ -z "$(nodes)" ]; }
 
 # stop NAME: of the experiment NAME.yaml, the launcher is stopped for four seconds.
 stop()
@@ -42,7 +39,7 @@ stop()
     [ "$code" -eq 0 ] || complain "exit code $code: $(jq -c '[.cells[].reason]' result.json)"
     jq -e '(.run.ended_by | IN("budget", "precision", "launches")) and .run.failure == null and all(.cells[]; .launches > 0)' result.json >/dev/null ||
         complain "$(jq -c '[.run, (.cells[] | [.verdict, .launches])]' result.json)"
-    within 100 nobody_is_left || complain "still there: $(nodes)"
+    within 100 nobody_is_left || complain "still there: $(marked)"
 }
 
 printf 'transport: [shm-ring, pipe]\nbudget: 8s\n' >workers.yaml
