@@ -252,7 +252,9 @@ void lab_mpiexec_explain(const struct lab_mpiexec_output *output, int status, st
     last_words(output->tail, words, sizeof words);
     ret_event->node = -1;
     ret_event->status = status;
-    ret_event->vague = !WIFSIGNALED(status);
+    /* It writes to proxies, and dies of one that was killed. */
+    int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    ret_event->vague = !number || number == SIGPIPE || number == SIGABRT;
     snprintf(ret_event->text, sizeof ret_event->text, "mpiexec on this host, which holds the nodes, %s%s%s", lab_child_status_text(status, how),
              words[0] ? ": " : "", words);
 }

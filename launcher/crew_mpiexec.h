@@ -29,7 +29,7 @@ void lab_mpiexec_close(struct lab_mpiexec_output *output);
  * cannot any more)? mpiexec itself may take its time to end then, or wait for ever. Fills in the event. */
 bool lab_mpiexec_told(const struct lab_mpiexec_output *output, const struct lab_hosts *hosts, uint32_t nodes, struct lab_crew_event *ret_event);
 
-/* The end of mpiexec itself, with the last line that it printed; `vague` unless a signal ended it. */
+/* The end of mpiexec itself, with the last line that it printed; `vague` unless somebody's signal ended it. */
 void lab_mpiexec_explain(const struct lab_mpiexec_output *output, int status, struct lab_crew_event *ret_event);
 
 #endif
