@@ -55,7 +55,7 @@ int lab_home_find(enum lab_home kind, const char *name, char *to, size_t room)
         if (access(path, kind == LAB_HOME_PROGRAM ? X_OK : R_OK) == 0) {
             if (strlen(path) >= room)
                 return lab_fail(ENAMETOOLONG, "the path of %.64s", name);
-            strcpy(to, path);
+            memcpy(to, path, strlen(path) + 1);
             return 0;
         }
         if (used < sizeof looked && !strstr(looked, path)) /* two places may be one */

@@ -201,6 +201,8 @@ uint32_t lab_hosts_nodes_on(const struct lab_hosts *hosts, size_t index, uint32_
     uint32_t before = 0, all = lab_hosts_slots(hosts), slots = hosts->items[index].slots;
     for (size_t i = 0; i < index; i++)
         before += hosts->items[i].slots;
+    if (!all)
+        return 0;
     uint32_t left = nodes % all, last_round = left <= before ? 0 : left - before < slots ? left - before : slots;
     return nodes / all * slots + last_round;
 }

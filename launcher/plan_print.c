@@ -70,7 +70,7 @@ static void put_text(const struct printing *printing, const char *text, size_t i
 static void put_line(struct printing *printing, size_t from)
 {
     const struct lab_plan_cell *first = &printing->plan->cells[from];
-    char label[LABEL_TEXT], size[LAB_TEXT_NUMBER], text[4096];
+    char label[LABEL_TEXT], size[LAB_TEXT_NUMBER], text[4096] = "";
     size_t used = 0;
     for (size_t i = from; i < printing->plan->cell_count; i++) {
         const struct lab_plan_cell *cell = &printing->plan->cells[i];
