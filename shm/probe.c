@@ -4,6 +4,7 @@
 #include "base/error.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -26,6 +27,8 @@ static inline int await_turn(struct lab_probe *probe, uint64_t wanted, uint64_t 
         }
         if (lab_now_ns() >= deadline_ns)
             return -EAGAIN;
+        /* The one waited for may need this cpu to come: a library's thread here that is to carry a message to it. */
+        sched_yield();
     }
 }
 

@@ -25,7 +25,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-enum { SLICE_MS = 20, LINGER_MS = 900, HWM_MIN = 1000, HANDSHAKE_BYTES = 4096, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, ZMQ_EVENT_BYTES = 6 };
+enum { SLICE_MS = 20, LINGER_MS = 900, HWM_DEFAULT = 1000, HANDSHAKE_BYTES = 4096, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, ZMQ_EVENT_BYTES = 6 };
 
 struct zmq_end {
     struct lab_end end;
@@ -146,7 +146,8 @@ static bool set(void *socket, int option, int value)
 static bool configure(struct zmq_end *z)
 {
     const struct lab_channel *channel = &z->end.channel;
-    int hwm = channel->window > HWM_MIN ? (int)channel->window : HWM_MIN;
+    /* Both queues hold what is in flight. While that fits, ZeroMQ's own default stays: how it batches depends on the marks. */
+    int hwm = channel->window > 2 * HWM_DEFAULT ? (int)(channel->window + 1) / 2 : HWM_DEFAULT;
     /* The limit holds for ZMTP's own handshake too. */
     int64_t largest = channel->message_max > HANDSHAKE_BYTES ? channel->message_max : HANDSHAKE_BYTES;
     bool ok = set(z->socket, ZMQ_LINGER, LINGER_MS) && set(z->socket, ZMQ_SNDHWM, hwm) && set(z->socket, ZMQ_RCVHWM, hwm) &&
