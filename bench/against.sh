@@ -6,7 +6,10 @@
 #
 # MPI is compared with a loop that polls, as ipclab does, for the sake of its deadlines; over=blocking compares with MPI_Send and MPI_Recv.
 #
-# One line a case: the medians over the rounds of the bare loop and of ipclab, and the median of their ratios round by round (time for
+# Two bare loops are run: one sends the same bytes again and again, and nobody looks at them (kept); in the other messages differ and
+# those of a stream are read, as in ipclab (new; bench/bare.h says what that changes).
+#
+# One line a case: the medians over the rounds of both and of ipclab, and the median of ipclab's ratio to each, round by round (time for
 # pingpong, rate for stream), with the least and the largest.
 set -eu
 bin=${LAB_BIN:-$(dirname "$0")/../build/release/bin}
@@ -19,12 +22,12 @@ done
 room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT
 
-bare() # TRANSPORT PATTERN SIZE CPUS
+bare() # TRANSPORT PATTERN SIZE CPUS BYTES
 {
     window=$((4194304 / $3))
     [ "$window" -le 1024 ] || window=1024
     [ "$window" -ge 2 ] || window=2
-    set -- "$1" --pattern "$2" --size "$3" --window "$window" --seconds 1 --cpus "$4"
+    set -- "$1" --pattern "$2" --size "$3" --window "$window" --seconds 1 --cpus "$4" --bytes "$5"
     transport=$1
     shift
     case $transport in
@@ -67,20 +70,24 @@ while [ "$round" -lt "$rounds" ]; do
         number=$((number + 1))
         cpus=0,1
         [ "$placement" = other-core ] || cpus=0,0
-        first=$(bare "$transport" "$pattern" "$size" "$cpus" </dev/null)
-        second=$(lab "$transport" "$pattern" "$size" "$placement" </dev/null)
-        [ -z "$second" ] || echo "$first $second" >>"$room/of.$number"
+        kept=$(bare "$transport" "$pattern" "$size" "$cpus" kept </dev/null)
+        new=$(bare "$transport" "$pattern" "$size" "$cpus" new </dev/null)
+        lab=$(lab "$transport" "$pattern" "$size" "$placement" </dev/null)
+        [ -z "$lab" ] || echo "$kept $new $lab" >>"$room/of.$number"
     done <"$room/cases"
 done
 
+middle() { cut -d' ' -f"$1" "$room/of.$number" | spread | cut -d' ' -f1; }
+ratio() # COLUMN
+{
+    # shellcheck disable=SC2046,SC2183
+    printf '%.3f [%.3f, %.3f]' $(awk -v c="$1" '{ print $3 / $c }' "$room/of.$number" | spread)
+}
+
 number=0
-printf '%-40s %14s %14s   %s\n' case bare ipclab 'ipclab / bare [least, largest]'
+printf '%-36s %11s %11s %11s   %-22s %s\n' case 'bare, kept' 'bare, new' ipclab 'ipclab / kept' 'ipclab / new'
 while read -r line; do
     number=$((number + 1))
-    [ -s "$room/of.$number" ] || { printf '%-40s no round was measured\n' "$line"; continue; }
-    bare=$(cut -d' ' -f1 "$room/of.$number" | spread) lab=$(cut -d' ' -f2 "$room/of.$number" | spread)
-    ratio=$(awk '{ print $2 / $1 }' "$room/of.$number" | spread)
-    # shellcheck disable=SC2086
-    set -- $ratio
-    printf '%-40s %14s %14s   %.3f [%.3f, %.3f]\n' "$line" "${bare%% *}" "${lab%% *}" "$1" "$2" "$3"
+    [ -s "$room/of.$number" ] || { printf '%-36s no round was measured\n' "$line"; continue; }
+    printf '%-36s %11s %11s %11s   %-22s %s\n' "$line" "$(middle 1)" "$(middle 2)" "$(middle 3)" "$(ratio 1)" "$(ratio 2)"
 done <"$room/cases"

@@ -25,7 +25,7 @@ _Noreturn void bare_fail(const struct bare *bare, const char *what)
 
 static _Noreturn void usage(const struct bare *bare)
 {
-    fprintf(stderr, "usage: %s [--pattern pingpong%s] [--size BYTES] [--window N] [--seconds S | --count N] [--cpus A,B]", bare->name,
+    fprintf(stderr, "usage: %s [--pattern pingpong%s] [--size BYTES] [--window N] [--seconds S | --count N] [--cpus A,B] [--bytes kept|new]", bare->name,
             bare->pingpong_only ? "" : "|stream");
     for (size_t i = 0; bare->over && bare->over[i]; i++)
         fprintf(stderr, "%s%s", i ? "|" : " [--over ", bare->over[i]);
@@ -70,6 +70,12 @@ static bool read_seconds(struct bare *bare, const char *text)
     return end != text && !*end && bare->seconds > 0 && bare->seconds <= SECONDS_MAX;
 }
 
+static bool read_bytes(struct bare *bare, const char *text)
+{
+    bare->renew = strcmp(text, "new") == 0;
+    return bare->renew || strcmp(text, "kept") == 0;
+}
+
 static bool read_cpus(struct bare *bare, const char *text)
 {
     char rest;
@@ -82,7 +88,7 @@ void bare_options(struct bare *bare, int argc, char **argv)
     static const struct option options[] = {
         {"pattern", required_argument, NULL, 'p'}, {"over", required_argument, NULL, 'o'},  {"size", required_argument, NULL, 's'},
         {"window", required_argument, NULL, 'w'},  {"count", required_argument, NULL, 'c'}, {"seconds", required_argument, NULL, 't'},
-        {"cpus", required_argument, NULL, 'u'},    {NULL, 0, NULL, 0},
+        {"cpus", required_argument, NULL, 'u'},    {"bytes", required_argument, NULL, 'b'}, {NULL, 0, NULL, 0},
     };
     bare->kind = bare->over ? bare->over[0] : NULL;
     bare->size = 64;
@@ -100,6 +106,7 @@ void bare_options(struct bare *bare, int argc, char **argv)
         case 'c': read = lab_parse_count(optarg, &bare->count) == 0; break;
         case 't': read = read_seconds(bare, optarg); break;
         case 'u': read = read_cpus(bare, optarg); break;
+        case 'b': read = read_bytes(bare, optarg); break;
         default: usage(bare);
         }
         if (!read)
@@ -167,7 +174,7 @@ static void print(const struct bare *bare)
 {
     printf("{\"bench\": \"%s\", \"over\": ", bare->name);
     printf(bare->kind ? "\"%s\"" : "null", bare->kind);
-    printf(", \"pattern\": \"%s\", \"size_bytes\": %zu, \"window\": %u, \"cpus\": [%d, %d]", bare->stream ? "stream" : "pingpong", bare->size,
+    printf(", \"pattern\": \"%s\", \"size_bytes\": %zu, \"bytes\": \"%s\", \"window\": %u, \"cpus\": [%d, %d]", bare->stream ? "stream" : "pingpong", bare->size, bare->renew ? "new" : "kept",
            bare->stream ? bare->window : 1, bare->cpu[0], bare->cpu[1]);
     if (bare->latency->count)
         printf(", \"half_round_trip_ns\": {\"p50\": %llu, \"p99\": %llu}", (unsigned long long)lab_hist_quantile(bare->latency, 0.5),

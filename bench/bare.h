@@ -1,10 +1,12 @@
 /* The loops that a user of a mechanism writes who wants nothing else: ping-pong and stream of raw bytes between two processes,
  * each pinned to a cpu. The laboratory's own transports are measured against them.
  *
- * A message is one buffer, used again and again: its pages are touched once before, its bytes are neither written nor read
- * between two messages (but for the first one, by which the client says that this is the end). Whoever compares must do the
- * same: what a program does with its bytes is not what a mechanism costs. There are no deadlines in the loops, as in a user's;
- * SIGALRM ends the program when they take far too long.
+ * A message is one buffer, used again and again, its pages touched once before. With --bytes kept (the default) its bytes are neither
+ * written nor read between two messages, but for the first one, by which the client says that this is the end: what a program does
+ * with its bytes is not what a mechanism costs. But then every message is the same, and a copy of it may lie in the reader's own
+ * cache, from where it is "received" faster than anything new can be. With --bytes new messages differ as ipclab's do (node/lane/
+ * message.h): all words of up to 512 bytes are written, in larger ones the first of every 4 KiB, and the receiver of a stream reads
+ * every byte. There are no deadlines in the loops, as in a user's; SIGALRM ends the program when they take far too long.
  *
  *     static void send_one(void *channel, const void *bytes, size_t size) { ... }
  *     static void recv_one(void *channel, void *bytes, size_t size) { ... }
@@ -20,7 +22,7 @@
  *     }
  *
  * Options: --pattern pingpong|stream, --size BYTES, --window MESSAGES (stream), --seconds S or --count MESSAGES (round trips of
- * a ping-pong), --cpus A,B (client, server; -1: not pinned), and --over KIND where a bench has several.
+ * a ping-pong), --cpus A,B (client, server; -1: not pinned), --bytes kept|new, and --over KIND where a bench has several.
  *
  * The result is one line of JSON. `half_round_trip_ns` is half a round trip; what takes less than BARE_SAMPLE_NS is timed in
  * batches, so that the clock costs next to nothing. `messages_per_s` counts one direction of a stream, and both of a
@@ -34,6 +36,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/types.h>
 
 enum { BARE_SIZE_MIN = 8, BARE_CREDIT_BYTES = 8, BARE_BATCH_MAX = 1 << 16 };
@@ -55,6 +58,7 @@ struct bare {
     uint64_t count; /* messages after the warm-up; 0: as many as fit in `seconds` */
     double seconds;
     int cpu[2];
+    bool renew; /* --bytes new */
 
     /* by bare_fork() or bare_join() */
     bool client;
@@ -89,6 +93,26 @@ unsigned char *bare_buffer(const struct bare *bare);
 
 /* ---- the loops; the two functions are inlined into them ---- */
 
+enum { BARE_WHOLE = 512, BARE_WORD = 8, BARE_PAGE = 4096 };
+
+static inline __attribute__((always_inline)) void bare_write(const struct bare *bare, unsigned char *message, uint64_t number)
+{
+    size_t step = bare->size <= BARE_WHOLE ? BARE_WORD : BARE_PAGE;
+    for (size_t at = BARE_WORD; bare->renew && at + BARE_WORD <= bare->size; at += step)
+        memcpy(message + at, &number, BARE_WORD);
+}
+
+/* The compiler has to believe that the sum is wanted. */
+static inline __attribute__((always_inline)) void bare_read(const struct bare *bare, const unsigned char *message)
+{
+    uint64_t sum = 0, word;
+    for (size_t at = 0; bare->renew && at + BARE_WORD <= bare->size; at += BARE_WORD) {
+        memcpy(&word, message + at, BARE_WORD);
+        sum += word;
+    }
+    __asm__ volatile("" ::"r"(sum));
+}
+
 static inline __attribute__((always_inline)) uint32_t bare_half(const struct bare *bare)
 {
     return bare->window > 1 ? bare->window / 2 : 1;
@@ -98,13 +122,17 @@ static inline __attribute__((always_inline)) void bare_serve(const struct bare *
 {
     unsigned char *message = bare_buffer(bare), credit[BARE_CREDIT_BYTES] = {0};
     uint32_t half = bare_half(bare);
+    uint64_t number = 0;
     do {
         if (bare->stream) {
-            for (uint32_t i = 0; i < half; i++)
+            for (uint32_t i = 0; i < half; i++) {
                 recv_one(channel, message, bare->size);
+                bare_read(bare, message);
+            }
             send_one(channel, credit, sizeof credit);
         } else {
             recv_one(channel, message, bare->size);
+            bare_write(bare, message, number++);
             send_one(channel, message, bare->size);
         }
     } while (message[0] == 0);
@@ -133,6 +161,7 @@ static inline __attribute__((always_inline)) void bare_ask(struct bare *bare, ba
     do {
         uint64_t since = end;
         for (uint32_t i = 0; i < batch; i++) {
+            bare_write(bare, message, trips + i);
             send_one(channel, message, bare->size);
             recv_one(channel, message, bare->size);
         }
@@ -182,8 +211,10 @@ static inline __attribute__((always_inline)) void bare_pour(struct bare *bare, b
             bare->elapsed_ns = now - begin;
         }
         message[0] = last;
-        for (uint32_t i = 0; i < half; i++)
+        for (uint32_t i = 0; i < half; i++) {
+            bare_write(bare, message, confirmed + i);
             send_one(channel, message, bare->size);
+        }
         outstanding++;
     } while (!last);
     while (outstanding--)

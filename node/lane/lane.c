@@ -10,6 +10,27 @@
 
 enum { SAMPLE_EVERY = 64 };
 
+/* As lab_message_refresh and lab_message_read, with sizes that the compiler knows where what a library costs is little more than this. */
+static inline __attribute__((always_inline)) void refresh(const struct lab_lane *lane, unsigned char *message, uint32_t flags)
+{
+    switch (lane->stencil.size) {
+    case 8: fill_one(&lane->stencil, message, 8, lane->next, flags); break;
+    case 64: fill_one(&lane->stencil, message, 64, lane->next, flags); break;
+    default: lab_message_refresh(&lane->stencil, message, lane->next, flags);
+    }
+}
+
+static inline __attribute__((always_inline)) bool whole(const struct lab_lane *lane, const unsigned char *message)
+{
+    uint64_t word0;
+    struct lab_label label;
+    switch (lane->stencil.size) {
+    case 8: return read_one(message, 8, true, &word0);
+    case 64: return read_one(message, 64, true, &word0);
+    default: return lab_message_read(message, lane->stencil.size, true, &label);
+    }
+}
+
 int lab_lane_init(struct lab_lane *lane, struct lab_end *end, uint32_t size, uint8_t sender, uint64_t seed, bool verify_all,
                   const struct lab_envelope *envelope)
 {
@@ -32,6 +53,7 @@ int lab_lane_init(struct lab_lane *lane, struct lab_end *end, uint32_t size, uin
         }
         memset(made.buffer, 0, room);
         memcpy(made.buffer + LAB_ENVELOPE_HEAD, made.stencil.body, size);
+        refresh(&made, made.buffer + LAB_ENVELOPE_HEAD, 0);
     }
     *lane = made;
     return 0;
@@ -98,33 +120,14 @@ static int put_lent(struct lab_lane *lane, uint32_t count, uint32_t last_flags, 
     }
 }
 
-/* As lab_message_refresh and lab_message_read, with sizes that the compiler knows where what a library costs is little more than this. */
-static inline __attribute__((always_inline)) void refresh(const struct lab_lane *lane, unsigned char *message, uint32_t flags)
-{
-    switch (lane->stencil.size) {
-    case 8: fill_one(&lane->stencil, message, 8, lane->next, flags); break;
-    case 64: fill_one(&lane->stencil, message, 64, lane->next, flags); break;
-    default: lab_message_refresh(&lane->stencil, message, lane->next, flags);
-    }
-}
-
-static inline __attribute__((always_inline)) bool whole(const struct lab_lane *lane, const unsigned char *message)
-{
-    uint64_t word0;
-    struct lab_label label;
-    switch (lane->stencil.size) {
-    case 8: return read_one(message, 8, true, &word0);
-    case 64: return read_one(message, 64, true, &word0);
-    default: return lab_message_read(message, lane->stencil.size, true, &label);
-    }
-}
-
+/* The next message lies ready: it was made after the one before had left, when nobody waited for it. */
 static int put_copied(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
 {
     unsigned char *message = lane->buffer + LAB_ENVELOPE_HEAD;
     while (count) {
         count--;
-        refresh(lane, message, count ? 0 : last_flags);
+        if (!count && last_flags)
+            refresh(lane, message, last_flags);
         const unsigned char *from = message;
         if (lane->envelope) {
             lane->head.sequence = lane->next;
@@ -133,10 +136,14 @@ static int put_copied(struct lab_lane *lane, uint32_t count, uint32_t last_flags
             from = lane->buffer;
         }
         int err = lab_end_send(lane->end, from, lab_lane_wire_bytes(lane->stencil.size, lane->envelope), deadline_ns);
+        if (!err) {
+            lane->next++;
+            lane->account.sent++;
+        }
+        if (!err || last_flags)
+            refresh(lane, message, 0);
         if (err)
             return err;
-        lane->next++;
-        lane->account.sent++;
     }
     return 0;
 }
