@@ -15,17 +15,20 @@ struct lab_edge {
     uint32_t client, server; /* parties: workers numbered over all nodes, or nodes when `workers` is 0 */
 };
 
-/* A topology is a function from a number of parties to edges: two short functions and one row in launcher/topology.c. */
+/* A topology is a function from a number of parties to edges: two short functions and one row in launcher/topology.c. In a run
+ * every party takes the turns of its edges in the order of this list. */
 struct lab_topology {
     const char *name, *summary;
     size_t (*edge_count)(uint32_t parties);
     void (*edges)(uint32_t parties, struct lab_edge *ret_edges);
     uint32_t parties_min;
+    bool gathers; /* a tree: each party but one asks exactly one other, and those who ask it come before in the order of edges */
 };
 const struct lab_topology *lab_topology_at(size_t index); /* NULL beyond the last */
 const struct lab_topology *lab_topology_named(const char *name);
 
-enum { LAB_PLAN_PARTIES_MAX = 256, LAB_PLAN_CELLS_MAX = 10000 };
+/* What one node takes (node/agent/layout.c), and more descriptors than a machine has. */
+enum { LAB_PLAN_PARTIES_MAX = 4096, LAB_PLAN_EDGES_MAX = 1 << 16, LAB_PLAN_CELLS_MAX = 10000 };
 #define LAB_PLAN_IN_FLIGHT_MAX (UINT64_C(1) << 30) /* bytes of one channel's window */
 
 /* Of a cell that is skipped, every pointer into a table may be NULL and the figures may be 0: `asked` is what to print. */

@@ -202,6 +202,9 @@ static int take_shape(struct making *making)
     if (cell->parties > LAB_PLAN_PARTIES_MAX)
         return skip(making, "nodes: %u with workers: %u makes %u parties; %d is the most", cell->nodes, cell->workers,
                     cell->parties, LAB_PLAN_PARTIES_MAX);
+    size_t edges = cell->topology->edge_count(cell->parties);
+    if (edges > LAB_PLAN_EDGES_MAX)
+        return skip(making, "%s of %u parties has %zu edges; %d is the most", cell->topology->name, cell->parties, edges, LAB_PLAN_EDGES_MAX);
     if (cell->nodes == 1)
         return 0;
     if (cell->workers)
@@ -259,16 +262,47 @@ static size_t host_of(const struct making *making, uint32_t party)
     return hosts && elsewhere(making) ? (size_t)(lab_hosts_of_node(hosts, node) - hosts->items) : 0;
 }
 
-/* The cpu of its host used least among those that no neighbour there has; SIZE_MAX when all have one. `users` is that host's. */
-static size_t free_slot(const struct making *making, const struct lab_edge *edges, size_t edge_count, uint32_t party,
-                        const uint32_t *users, size_t slot_count, bool *taken)
+/* Of each party, those that it has an edge with. */
+struct neighbours {
+    uint32_t *first; /* of party p: those from first[p] on, before first[p + 1] */
+    uint32_t *party;
+};
+
+static int find_neighbours(const struct lab_plan_cell *cell, struct neighbours *ret)
 {
-    const struct lab_plan_cell *cell = making->cell;
+    size_t edge_count = cell->topology->edge_count(cell->parties);
+    struct lab_edge *edges = calloc(edge_count, sizeof *edges);
+    ret->first = calloc((size_t)cell->parties + 2, sizeof *ret->first);
+    ret->party = calloc(2 * edge_count, sizeof *ret->party);
+    if (!edges || !ret->first || !ret->party) {
+        free(edges);
+        return out_of_memory();
+    }
+    cell->topology->edges(cell->parties, edges);
+    /* Counted one place late: while it is filled in, first[p + 1] is where the next of party p goes. */
+    for (size_t e = 0; e < edge_count; e++) {
+        ret->first[edges[e].client + 2]++;
+        ret->first[edges[e].server + 2]++;
+    }
+    for (uint32_t party = 2; party <= cell->parties; party++)
+        ret->first[party] += ret->first[party - 1];
+    for (size_t e = 0; e < edge_count; e++) {
+        ret->party[ret->first[edges[e].client + 1]++] = edges[e].server;
+        ret->party[ret->first[edges[e].server + 1]++] = edges[e].client;
+    }
+    free(edges);
+    return 0;
+}
+
+/* The cpu of its host used least among those that no neighbour there has; SIZE_MAX when all have one. `users` is that host's. */
+static size_t free_slot(const struct making *making, const struct neighbours *neighbours, uint32_t party, const uint32_t *users,
+                        size_t slot_count, bool *taken)
+{
     memset(taken, 0, slot_count);
-    for (size_t i = 0; i < edge_count; i++) {
-        uint32_t other = edges[i].client == party ? edges[i].server : edges[i].server == party ? edges[i].client : party;
+    for (uint32_t i = neighbours->first[party]; i < neighbours->first[party + 1]; i++) {
+        uint32_t other = neighbours->party[i];
         if (other < party && host_of(making, other) == host_of(making, party))
-            taken[cell->slots[other]] = true;
+            taken[making->cell->slots[other]] = true;
     }
     size_t best = SIZE_MAX;
     for (size_t slot = 0; slot < slot_count; slot++)
@@ -277,29 +311,31 @@ static size_t free_slot(const struct making *making, const struct lab_edge *edge
     return best;
 }
 
-/* Colours the graph of edges greedily, in the order of parties: enough for trees, rings and meshes. False: there are too few cpus. */
+/* Colours the graph of edges greedily, in the order of parties: enough for trees, rings, grids and meshes. False: there are too few
+ * cpus. */
 static int place_apart(struct making *making, bool *ret_apart)
 {
     struct lab_plan_cell *cell = making->cell;
-    size_t slot_count = making->site->machine->cpu_count, edge_count = cell->topology->edge_count(cell->parties);
+    size_t slot_count = making->site->machine->cpu_count;
     size_t host_count = making->site->hosts ? making->site->hosts->count : 1;
-    struct lab_edge *edges = calloc(edge_count, sizeof *edges);
+    struct neighbours neighbours;
     uint32_t *users = calloc(host_count * slot_count + 1, sizeof *users);
     bool *taken = calloc(slot_count + 1, sizeof *taken);
-    int err = edges && users && taken ? 0 : out_of_memory();
+    int err = find_neighbours(cell, &neighbours);
+    if (!err && (!users || !taken))
+        err = out_of_memory();
     bool apart = true;
-    if (!err)
-        cell->topology->edges(cell->parties, edges);
     for (uint32_t party = 0; !err && apart && party < cell->parties; party++) {
         uint32_t *users_there = users + host_of(making, party) * slot_count;
-        size_t slot = free_slot(making, edges, edge_count, party, users_there, slot_count, taken);
+        size_t slot = free_slot(making, &neighbours, party, users_there, slot_count, taken);
         apart = slot != SIZE_MAX;
         if (apart) {
             cell->slots[party] = (uint16_t)slot;
             users_there[slot]++;
         }
     }
-    free(edges);
+    free(neighbours.first);
+    free(neighbours.party);
     free(users);
     free(taken);
     *ret_apart = apart;

@@ -71,7 +71,7 @@ refuses "bad.yaml:1:7: '8..64*x': the factor after '*' must be 2 or more" 'size:
 refuses "bad.yaml:1:7: '-64' is not a size (64, 1KiB, 1MiB)" 'size: -64\n'
 refuses "bad.yaml:1:7: '99999999999GiB' is not a size (64, 1KiB, 1MiB): it must be whole and below 2^63" 'size: 99999999999GiB\n'
 refuses "bad.yaml:1:8: '0' is out of range: nodes is 1 to 256" 'nodes: 0\n'
-refuses "bad.yaml:1:10: '100000' is out of range: workers is 0 to 256" 'workers: 100000\n'
+refuses "bad.yaml:1:10: '100000' is out of range: workers is 0 to 4096" 'workers: 100000\n'
 refuses "bad.yaml:1:10: '-1' is not a whole number" 'workers: -1\n'
 refuses "bad.yaml:1:10: '1.5' is not a whole number: it must be whole and below 2^63" 'workers: 1.5\n'
 refuses "bad.yaml:1:10: '99999999999999999999' is not a whole number: it must be whole and below 2^63" \
@@ -160,7 +160,7 @@ expect_refusal "--size: 'size' has no value" --size= good.yaml
 expect_refusal "--size: '1..0': a range goes from a size above 0 up to a larger one" --size 1..0 good.yaml
 expect_refusal "--nodes: '0' is out of range: nodes is 1 to 256" --nodes 0 good.yaml
 expect_refusal "--nodes: '4294967297' is out of range: nodes is 1 to 256" --nodes 4294967297 good.yaml
-expect_refusal "--workers: '100000' is out of range: workers is 0 to 256" --workers 100000 good.yaml
+expect_refusal "--workers: '100000' is out of range: workers is 0 to 4096" --workers 100000 good.yaml
 expect_refusal "--launches: '0' is out of range: launches is 1 to 1000" --launches 0 good.yaml
 expect_refusal "--budget: '0' is not a time (250us, 5s): it has no unit" --budget 0 good.yaml
 expect_refusal "--set matrix.: unknown key 'matrix.'" --set matrix.=1 good.yaml

@@ -9,6 +9,8 @@
 
 static char path[] = "/tmp/ipclab-plan-XXXXXX";
 
+#define EVERY_TOPOLOGY "  topology: [pair, pairs, star, ring, line, tree, grid, torus, hypercube, mesh]\n"
+
 struct planned {
     struct lab_experiment *experiment;
     struct lab_machine machine;
@@ -57,7 +59,7 @@ static void every_topology_joins_different_parties_once_each(void **state)
     const struct lab_topology *topology;
     for (size_t i = 0; (topology = lab_topology_at(i)); i++) {
         assert_ptr_equal(lab_topology_named(topology->name), topology);
-        for (uint32_t parties = topology->parties_min; parties <= 12; parties++) {
+        for (uint32_t parties = topology->parties_min; parties <= 17; parties++) {
             size_t count;
             struct lab_edge *edges = edges_of(topology, parties, &count);
             assert_true(count > 0);
@@ -71,7 +73,46 @@ static void every_topology_joins_different_parties_once_each(void **state)
             free(edges);
         }
     }
-    assert_null(lab_topology_named("torus"));
+    assert_null(lab_topology_named("file"));
+}
+
+/* What a barrier relies on: from the leaves to one root, and whoever asks has been asked before. */
+static void a_topology_gathers_when_it_is_a_tree_in_the_order_of_its_edges(void **state)
+{
+    (void)state;
+    const struct lab_topology *topology;
+    for (size_t i = 0; (topology = lab_topology_at(i)); i++) {
+        bool gathers = true;
+        for (uint32_t parties = 4; parties <= 17; parties++) {
+            size_t count;
+            struct lab_edge *edges = edges_of(topology, parties, &count);
+            bool asked[17] = {false}, touched[17] = {false};
+            uint32_t roots = 0;
+            for (size_t e = 0; e < count; e++) {
+                gathers = gathers && !asked[edges[e].client] && !asked[edges[e].server];
+                asked[edges[e].client] = touched[edges[e].client] = touched[edges[e].server] = true;
+            }
+            for (uint32_t party = 0; party < parties; party++)
+                roots += touched[party] && !asked[party];
+            gathers = gathers && roots == 1;
+            free(edges);
+        }
+        if (gathers != topology->gathers)
+            fail_msg("%s: %d", topology->name, gathers);
+    }
+}
+
+static void a_rectangle_has_the_edges_of_its_rows_and_columns(void **state)
+{
+    (void)state;
+    const struct lab_topology *grid = lab_topology_named("grid"), *torus = lab_topology_named("torus");
+    assert_int_equal(grid->edge_count(12), 3 * 3 + 2 * 4); /* 3 rows of 4 */
+    assert_int_equal(torus->edge_count(12), 2 * 12);
+    assert_int_equal(torus->edge_count(8), 2 * 4 + 4); /* 2 rows of 4: a column of two has one edge */
+    assert_int_equal(grid->edge_count(13), 12);
+    assert_int_equal(torus->edge_count(13), 13);
+    assert_int_equal(lab_topology_named("hypercube")->edge_count(16), 4 * 8);
+    assert_int_equal(lab_topology_named("pairs")->edge_count(7), 3);
 }
 
 static void a_pair_is_the_first_and_the_last_party(void **state)
@@ -91,7 +132,7 @@ static void other_core_keeps_the_sides_of_every_edge_apart_or_skips_the_cell(voi
     static const char *const machines[] = {"5", "0,1", "2-4", "0-7"};
     uint32_t run = 0, skipped = 0;
     for (size_t m = 0; m < sizeof machines / sizeof *machines; m++) {
-        struct planned planned = plan_of("transport: shm-ring\nplacement: other-core\nmatrix:\n  topology: [pair, star, ring, mesh]\n"
+        struct planned planned = plan_of("transport: shm-ring\nplacement: other-core\nmatrix:\n" EVERY_TOPOLOGY
                                          "  workers: [2, 3, 4, 5, 6, 7, 8, 9]\n", machines[m]);
         for (size_t i = 0; i < planned.plan->cell_count; i++) {
             const struct lab_plan_cell *cell = &planned.plan->cells[i];
@@ -120,8 +161,8 @@ static void whoever_asks_for_no_placement_gets_a_run_of_every_topology(void **st
     static const char *const machines[] = {"5", "0,1", "2-4", "0-7"};
     uint32_t apart = 0, anywhere = 0;
     for (size_t m = 0; m < sizeof machines / sizeof *machines; m++) {
-        struct planned planned = plan_of("transport: shm-ring\nmatrix:\n  topology: [pair, star, ring, mesh]\n  workers: [3, 4, 5, 6]\n", machines[m]);
-        assert_int_equal(planned.plan->cell_count, 16);
+        struct planned planned = plan_of("transport: shm-ring\nmatrix:\n" EVERY_TOPOLOGY "  workers: [3, 4, 5, 6]\n", machines[m]);
+        assert_int_equal(planned.plan->cell_count, 40);
         for (size_t i = 0; i < planned.plan->cell_count; i++) {
             const struct lab_plan_cell *cell = &planned.plan->cells[i];
             assert_null(cell->skip);
@@ -296,6 +337,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_topology_joins_different_parties_once_each),
+        cmocka_unit_test(a_topology_gathers_when_it_is_a_tree_in_the_order_of_its_edges),
+        cmocka_unit_test(a_rectangle_has_the_edges_of_its_rows_and_columns),
         cmocka_unit_test(a_pair_is_the_first_and_the_last_party),
         cmocka_unit_test(other_core_keeps_the_sides_of_every_edge_apart_or_skips_the_cell),
         cmocka_unit_test(whoever_asks_for_no_placement_gets_a_run_of_every_topology),
