@@ -18,13 +18,11 @@
 
 extern char **environ;
 
-enum { FDS_MAX = 512 };
-
-/* Runs in the child, between vfork and exec, on the parent's memory: only system calls, only its own locals. Each
- * descriptor is first moved above every target, so that one assignment cannot overwrite another's source. */
-static int become(const struct lab_child_spec *spec, pid_t parent)
+/* Runs in the child, between vfork and exec, on the parent's memory: only system calls, only its own locals and `high`, which has
+ * room for each descriptor. They are first moved above every target, so that one assignment cannot overwrite another's source. */
+static int become(const struct lab_child_spec *spec, int *high, pid_t parent)
 {
-    int high[FDS_MAX], top = 2;
+    int top = 2;
     for (size_t i = 0; i < spec->fd_count; i++)
         if (spec->fds[i].to > top)
             top = spec->fds[i].to;
@@ -33,13 +31,8 @@ static int become(const struct lab_child_spec *spec, pid_t parent)
         if (high[i] < 0)
             return errno;
     }
-    for (int fd = 3; fd <= top; fd++) {
-        bool wanted = false;
-        for (size_t i = 0; i < spec->fd_count && !wanted; i++)
-            wanted = spec->fds[i].to == fd;
-        if (!wanted)
-            close(fd);
-    }
+    if (top > 2 && syscall(SYS_close_range, 3u, (unsigned)top, 0) < 0)
+        return errno;
     for (size_t i = 0; i < spec->fd_count; i++)
         if (dup2(high[i], spec->fds[i].to) < 0)
             return errno;
@@ -81,8 +74,9 @@ static int become(const struct lab_child_spec *spec, pid_t parent)
 
 int lab_child_spawn(const struct lab_child_spec *spec, struct lab_child *ret_child)
 {
-    if (spec->fd_count > FDS_MAX)
-        return lab_refuse(E2BIG, "%zu descriptors for %s: at most %d", spec->fd_count, spec->path, FDS_MAX);
+    int *high = calloc(spec->fd_count + 1, sizeof *high);
+    if (!high)
+        return lab_fail(ENOMEM, "no memory for the %zu descriptors of %s", spec->fd_count, spec->path);
 
     /* Signals stay blocked across vfork: a handler must not run in the child on the parent's memory. */
     sigset_t all, before;
@@ -93,11 +87,12 @@ int lab_child_spawn(const struct lab_child_spec *spec, struct lab_child *ret_chi
     /* Not posix_spawn: it knows no cpu, no parent's death and no closing of the rest, and a fork copies the tables of all memory. */
     pid_t pid = vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork) */
     if (pid == 0) {
-        failure = become(spec, parent); /* NOLINT(clang-analyzer-unix.Vfork) */
+        failure = become(spec, high, parent); /* NOLINT(clang-analyzer-unix.Vfork) */
         _exit(127);
     }
     int err = pid < 0 ? errno : failure;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    free(high);
 
     if (pid > 0 && err)
         (void)TEMP_FAILURE_RETRY(waitpid(pid, NULL, 0));

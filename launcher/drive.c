@@ -61,6 +61,7 @@ static void order_cell(const struct drive *drive, const struct lab_plan_cell *ce
     to->size_bytes = cell->size_bytes;
     to->window = cell->window;
     to->batch = cell->batch;
+    to->unit = text_of(lab_unit_name(cell->unit));
     to->verify_all = cell->verify_all;
     to->warmup_ns = turn->warmup_ns;
     to->measure_ns = turn->measure_ns;

@@ -5,6 +5,7 @@
 #include "launcher/experiment.h"
 #include "node/pattern.h"
 #include "node/transport.h"
+#include "node/unit.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,6 +41,7 @@ struct lab_plan_cell {
     const struct lab_pattern *pattern;
     const struct lab_topology *topology;
     enum lab_wait wait;
+    enum lab_unit unit;
     uint64_t size_bytes;
     uint32_t nodes, workers; /* workers per node; 0: the nodes talk */
     uint32_t parties;        /* nodes * workers, or nodes */

@@ -81,8 +81,10 @@ static void take_asked(struct making *making)
     for (enum lab_axis axis = 0; axis < LAB_AXES; axis++)
         cell->asked[axis] = value[axis] ? value[axis]->text : defaults[axis];
     cell->transport = lab_transport_named(cell->asked[LAB_AXIS_TRANSPORT]);
+    bool fiber = strcmp(cell->asked[LAB_AXIS_UNIT], lab_unit_name(LAB_UNIT_FIBER)) == 0;
     if (cell->transport && !value[LAB_AXIS_WAIT])
-        cell->asked[LAB_AXIS_WAIT] = lab_wait_name((enum lab_wait)__builtin_ctz(cell->transport->waits));
+        cell->asked[LAB_AXIS_WAIT] = lab_wait_name(fiber && cell->transport->waits & LAB_WAIT_BIT(LAB_WAIT_YIELD)
+                                                       ? LAB_WAIT_YIELD : (enum lab_wait)__builtin_ctz(cell->transport->waits));
     cell->mark = value[LAB_AXIS_TRANSPORT]->mark;
     cell->placement = cell->asked[LAB_AXIS_PLACEMENT];
     cell->size_bytes = value[LAB_AXIS_SIZE] ? value[LAB_AXIS_SIZE]->number : SIZE_DEFAULT;
@@ -102,7 +104,7 @@ static void take_asked(struct making *making)
 /* Keys whose other values belong to what this version does not do. */
 static int check_version(struct making *making)
 {
-    static const enum lab_axis only_default[] = {LAB_AXIS_BACKING, LAB_AXIS_UNIT, LAB_AXIS_DELIVERY, LAB_AXIS_TEMPERATURE};
+    static const enum lab_axis only_default[] = {LAB_AXIS_BACKING, LAB_AXIS_DELIVERY, LAB_AXIS_TEMPERATURE};
     static const enum lab_axis never[] = {LAB_AXIS_WORKLOAD, LAB_AXIS_INPUT, LAB_AXIS_RATE, LAB_AXIS_ARRIVALS, LAB_AXIS_SPIN_LIMIT};
     const char *const *asked = making->cell->asked;
     for (size_t i = 0; i < sizeof only_default / sizeof *only_default; i++)
@@ -141,6 +143,37 @@ static int take_wait(struct making *making)
         if (cell->transport->waits & LAB_WAIT_BIT(wait) && used < sizeof can)
             used += (size_t)snprintf(can + used, sizeof can - used, "%s%s", used ? ", " : "", lab_wait_name(wait));
     return skip(making, "%s cannot wait by %s; it can: %s", cell->transport->name, name, can);
+}
+
+/* Fibers share one thread, on one cpu, and hand it to each other while they wait. */
+static int take_fiber(struct making *making)
+{
+    struct lab_plan_cell *cell = making->cell;
+    if (making->asked->value[LAB_AXIS_PLACEMENT] && strcmp(cell->placement, "other-core") == 0)
+        return skip(making, "fibers share one thread: there is no other core for any of them");
+    if (strcmp(cell->placement, "other-core") == 0)
+        cell->placement = cell->asked[LAB_AXIS_PLACEMENT] = "same-core";
+    if (cell->wait == LAB_WAIT_YIELD)
+        return 0;
+    return cell->wait == LAB_WAIT_SPIN
+               ? skip(making, "a fiber that spins never lets the others run: fibers wait by yield")
+               : skip(making, "a blocking call would stop all fibers, and %s waits by %s", cell->transport->name, lab_wait_name(cell->wait));
+}
+
+static int take_unit(struct making *making)
+{
+    struct lab_plan_cell *cell = making->cell;
+    const char *name = cell->asked[LAB_AXIS_UNIT];
+    int err = lab_unit_named(name, &cell->unit);
+    if (err)
+        return err;
+    if (cell->unit == LAB_UNIT_PROCESS)
+        return 0;
+    if (!cell->workers)
+        return skip(making, "with workers: 0 the nodes themselves talk, which are processes; unit: %s takes workers", name);
+    if (cell->transport->caps & LAB_CAP_WORLD && cell->nodes == 1)
+        return skip(making, "%s joins processes: a %s of one has no rank of its own", cell->transport->name, name);
+    return cell->unit == LAB_UNIT_FIBER ? take_fiber(making) : 0;
 }
 
 /* Both ends in one process: one worker is all it takes. */
@@ -375,7 +408,7 @@ static int take_places(struct making *making)
             err = place_anywhere(making);
     }
     if (!err && !elsewhere(making) && busy > making->site->machine->cpu_count && strcmp(cell->placement, "same-core") != 0)
-        err = note(making, "%u processes%s take turns on %u cpu%s", busy, cell->link ? " (workers and relaying nodes)" : "",
+        err = note(making, "%u %s%s take turns on %u cpu%s", busy, cell->unit == LAB_UNIT_PROCESS ? "processes" : "threads", cell->link ? " (workers and relaying nodes)" : "",
                    making->site->machine->cpu_count, making->site->machine->cpu_count == 1 ? "" : "s");
     return err;
 }
@@ -384,7 +417,7 @@ static int take_places(struct making *making)
 
 int lab_plan_cell_make(const struct lab_site *site, const struct lab_combination *combination, struct lab_plan_cell *ret_cell)
 {
-    static int (*const steps[])(struct making *) = {check_version, take_names, take_wait, take_shape, take_depth, take_places};
+    static int (*const steps[])(struct making *) = {check_version, take_names, take_wait, take_unit, take_shape, take_depth, take_places};
     struct making making = {site, combination, ret_cell};
     *ret_cell = (struct lab_plan_cell){0};
     take_asked(&making);
@@ -441,7 +474,7 @@ bool lab_plan_cell_same(const struct lab_plan_cell *a, const struct lab_plan_cel
         return false;
     if (!a->skip)
         return a->transport == b->transport && a->link == b->link && a->pattern == b->pattern && a->topology == b->topology &&
-               a->wait == b->wait && a->verify_all == b->verify_all;
+               a->wait == b->wait && a->unit == b->unit && a->verify_all == b->verify_all;
     for (enum lab_axis axis = 0; axis < LAB_AXES; axis++) {
         const char *of_a = a->asked[axis] ? a->asked[axis] : "", *of_b = b->asked[axis] ? b->asked[axis] : "";
         if (!lab_axis_numeric(axis) && strcmp(of_a, of_b) != 0)

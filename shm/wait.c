@@ -1,6 +1,7 @@
 #include "shm/wait.h"
 
 #include "base/error.h"
+#include "base/fiber.h"
 
 #include <assert.h>
 #include <linux/futex.h>
@@ -106,6 +107,7 @@ int lab_wait_step(const struct lab_wait_plan *plan, struct lab_wait_state *state
         if (++state->yields > plan->yields)
             return prepare_to_sleep(sleeper);
     }
-    sched_yield();
+    if (!lab_fiber_yield())
+        sched_yield();
     return 0;
 }

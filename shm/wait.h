@@ -36,7 +36,7 @@
 
 enum lab_wait {
     LAB_WAIT_SPIN,     /* poll */
-    LAB_WAIT_YIELD,    /* poll, sched_yield between polls */
+    LAB_WAIT_YIELD,    /* poll, between polls let others run: the next fiber (base/fiber.h), or, outside of fibers, sched_yield */
     LAB_WAIT_ADAPTIVE, /* poll, then yield, then sleep */
     LAB_WAIT_FUTEX,    /* sleep on a futex */
     LAB_WAIT_BLOCK,    /* the kernel's (or a library's) own blocking call: nothing of this file */

@@ -34,8 +34,6 @@ struct agent {
     struct lab_parent parent;
     uint32_t number;                 /* of the launch or of the limits */
     uint64_t beat_ns;                /* when the next heartbeat is due */
-    struct pollfd *polls;
-    uint32_t poll_room;
     bool leave;
 };
 
@@ -329,34 +327,17 @@ static int finish_entry(struct agent *agent)
 
 /* ---- the loop ---- */
 
-static int reserve_polls(struct agent *agent)
-{
-    uint32_t wanted = 4 + (agent->launch ? lab_launch_poll_count(agent->launch) : 0);
-    if (wanted <= agent->poll_room)
-        return 0;
-    struct pollfd *polls = realloc(agent->polls, wanted * sizeof *polls);
-    if (!polls)
-        return lab_fail(ENOMEM, "no memory to watch %u descriptors", wanted);
-    agent->polls = polls;
-    agent->poll_room = wanted;
-    return 0;
-}
-
 static int wait_for_news(struct agent *agent)
 {
-    int err = reserve_polls(agent);
-    if (err)
-        return err;
-    uint32_t count = 0;
-    agent->polls[count++] = (struct pollfd){.fd = lab_bus_fd(agent->bus), .events = POLLIN};
-    agent->polls[count++] = (struct pollfd){.fd = agent->parent.fd, .events = POLLIN};
-    if (agent->limits)
-        agent->polls[count++] = (struct pollfd){.fd = lab_limits_fd(agent->limits), .events = POLLIN};
-    if (agent->entry)
-        agent->polls[count++] = (struct pollfd){.fd = lab_world_entry_fd(agent->entry), .events = POLLIN};
-    if (agent->launch)
-        count += lab_launch_polls(agent->launch, agent->polls + count);
-    if (poll(agent->polls, count, lab_ms_until(agent->beat_ns)) < 0 && errno != EINTR)
+    struct pollfd polls[] = {
+        {.fd = lab_bus_fd(agent->bus), .events = POLLIN},
+        {.fd = agent->parent.fd, .events = POLLIN},
+        {.fd = agent->limits ? lab_limits_fd(agent->limits) : -1, .events = POLLIN},
+        {.fd = agent->entry ? lab_world_entry_fd(agent->entry) : -1, .events = POLLIN},
+        {.fd = agent->launch ? lab_launch_fd(agent->launch) : -1, .events = POLLIN},
+    };
+    int wait_ms = agent->launch && lab_launch_restless(agent->launch) ? 0 : lab_ms_until(agent->beat_ns);
+    if (poll(polls, sizeof polls / sizeof *polls, wait_ms) < 0 && errno != EINTR)
         return lab_fail(errno, "cannot wait for news");
     return 0;
 }
@@ -424,6 +405,5 @@ int lab_agent_run(const struct lab_agent_spec *spec)
         ended = lab_world_entry_end(agent.entry);
     lab_bus_close(agent.bus);
     lab_parent_fini(&agent.parent);
-    free(agent.polls);
     return err ? err : ended;
 }

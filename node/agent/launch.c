@@ -5,14 +5,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { EXPLAIN_WITHIN_MS = 200, LEAVE_WITHIN_MS = 2000, GRACE_MS = 100, JOIN_WITHIN_MS = 1000 };
+enum { EXPLAIN_WITHIN_MS = 200, LEAVE_WITHIN_MS = 2000, GRACE_MS = 100, JOIN_WITHIN_MS = 1000, START_FOR_MS = 50, NEWS_AT_ONCE = 64 };
 
 /* ---- failing ---- */
 
@@ -57,68 +59,15 @@ static void fail_from_record(struct lab_launch_run *launch, int err, int32_t par
         fail_with(launch, err, party, 0, error->code ? error->text : strerror(-err), where);
 }
 
-/* ---- channels ---- */
+/* ---- news ---- */
 
-static int provision(struct lab_launch_run *launch, uint32_t i, enum lab_hop hop)
-{
-    const struct lab_channel *channel = &launch->layout.paths[i].channel[hop];
-    const struct lab_transport_ops *ops = lab_transport_ops(channel->transport);
-    if (!ops)
-        return -lab_error_last()->code;
-    struct lab_wire *wire = &launch->wired[i].wire[hop];
-    int err = ops->provision(channel, wire);
-    if (err)
-        return lab_while(err, "making channel %u (%s)", channel->id, channel->transport->name);
-    launch->wired[i].provisioned[hop] = true;
-    return 0;
-}
+/* What a descriptor of launch->news_fd is, with the number of the member or process. */
+enum news { NEWS_CONTROL, NEWS_PROCESS, NEWS_PMI, NEWS_RELAY };
 
-static int provision_all(struct lab_launch_run *launch)
+static int watch(struct lab_launch_run *launch, int fd, enum news news, uint32_t number)
 {
-    for (uint32_t i = 0; i < launch->layout.path_count; i++) {
-        const struct lab_path *path = &launch->layout.paths[i];
-        int err = path->has[LAB_HOP_LOCAL] ? provision(launch, i, LAB_HOP_LOCAL) : 0;
-        if (!err && path->has[LAB_HOP_LINK] && path->here[LAB_RX]) {
-            err = provision(launch, i, LAB_HOP_LINK);
-            Lab__Endpoint *endpoint = &launch->endpoints[launch->endpoint_count];
-            *endpoint = (Lab__Endpoint)LAB__ENDPOINT__INIT;
-            endpoint->channel = path->number;
-            endpoint->address = launch->wired[i].wire[LAB_HOP_LINK].address;
-            launch->endpoint_count += !err;
-        }
-        if (err)
-            return err;
-    }
-    return 0;
-}
-
-static void retire_all(struct lab_launch_run *launch)
-{
-    for (uint32_t i = 0; launch->wired && i < launch->layout.path_count; i++) {
-        for (int hop = 0; hop < LAB_HOPS; hop++) {
-            const struct lab_channel *channel = &launch->layout.paths[i].channel[hop];
-            if (!launch->wired[i].provisioned[hop])
-                continue;
-            const struct lab_transport_ops *ops = lab_transport_ops(channel->transport);
-            if (ops)
-                ops->retire(channel, &launch->wired[i].wire[hop]);
-            launch->wired[i].provisioned[hop] = false;
-        }
-    }
-}
-
-/* What the kernel cannot tell the others about a party that is gone. */
-static void hang_up(struct lab_launch_run *launch, const struct lab_member *dead)
-{
-    for (uint32_t i = 0; i < launch->layout.path_count; i++) {
-        const struct lab_path *path = &launch->layout.paths[i];
-        if (!launch->wired[i].provisioned[LAB_HOP_LOCAL])
-            continue;
-        const struct lab_transport_ops *ops = lab_transport_ops(path->channel[LAB_HOP_LOCAL].transport);
-        for (int role = 0; ops && ops->hangup && role < 2; role++)
-            if (path->party[role] == dead->party->index)
-                ops->hangup(&path->channel[LAB_HOP_LOCAL], &launch->wired[i].wire[LAB_HOP_LOCAL], (enum lab_role)role);
-    }
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)news << 32 | number};
+    return epoll_ctl(launch->news_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? lab_fail(errno, "cannot watch a descriptor of the launch") : 0;
 }
 
 /* ---- starting ---- */
@@ -158,6 +107,7 @@ static int start_relay(struct lab_launch_run *launch)
     return err;
 }
 
+/* Everything but the workers. */
 static int start_all(struct lab_launch_run *launch)
 {
     struct lab_layout *layout = &launch->layout;
@@ -165,36 +115,87 @@ static int start_all(struct lab_launch_run *launch)
     launch->stage = LAB_STAGE_OPENING;
     if (layout->ranks)
         err = lab_pmi_new(layout->ranks, &launch->pmi);
+    if (!err && launch->pmi)
+        err = watch(launch, lab_pmi_fd(launch->pmi), NEWS_PMI, 0);
     if (!err && layout->probed) {
         launch->probe_fd = memfd_create("ipclab-probe", MFD_CLOEXEC);
         if (launch->probe_fd < 0 || ftruncate(launch->probe_fd, sysconf(_SC_PAGESIZE)) < 0)
             err = lab_fail(errno, "no page for the proximity probe");
     }
-    for (uint32_t p = 0; !err && p < layout->party_count; p++)
-        if (!layout->parties[p].idle)
-            err = lab_party_start(launch, &launch->members[p]);
-    if (!err)
-        err = start_relay(launch);
-    if (err)
+    if (!err && layout->nodes_talk && launch->active)
+        err = lab_party_start(launch, &launch->members[0]);
+    if (!err && layout->nodes_talk && launch->active)
+        err = watch(launch, launch->members[0].control_fd, NEWS_CONTROL, 0);
+    return err;
+}
+
+static int start_process(struct lab_launch_run *launch, uint32_t number)
+{
+    struct lab_process *process = &launch->processes[number];
+    int err = lab_process_start(launch, process);
+    if (!err && process->child.pid > 0)
+        err = watch(launch, process->child.pidfd, NEWS_PROCESS, number);
+    launch->alive += process->child.pid > 0;
+    for (uint32_t p = process->first; !err && p < process->first + process->count; p++)
+        if (!launch->members[p].party->idle)
+            err = watch(launch, launch->members[p].control_fd, NEWS_CONTROL, p);
+    return err;
+}
+
+/* A thousand workers take about a second: a node that said nothing for so long would be taken for dead, so a step starts as many as
+ * it can in a moment, and at least one. */
+static int start_some(struct lab_launch_run *launch)
+{
+    uint64_t until_ns = lab_now_ns() + START_FOR_MS * LAB_NS_PER_MS;
+    int err = 0;
+    while (!err && launch->started < launch->process_count) {
+        err = start_process(launch, launch->started++);
+        if (lab_now_ns() >= until_ns)
+            break;
+    }
+    if (err || launch->started < launch->process_count)
         return err;
-    /* From here on what a worker inherited is its own: our copies would hide its end from the kernel. */
-    for (uint32_t i = 0; i < layout->path_count; i++)
-        for (int hop = 0; hop < LAB_HOPS; hop++)
-            if (launch->wired[i].provisioned[hop] && !lab_transport_ops(layout->paths[i].channel[hop].transport)->hangup) {
-                struct lab_wire *wire = &launch->wired[i].wire[hop];
-                for (int role = 0; role < 2; role++) {
-                    int fd = wire->fd[role];
-                    if (fd >= 0)
-                        close(fd);
-                    if (wire->fd[1 - role] == fd)
-                        wire->fd[1 - role] = -1;
-                    wire->fd[role] = -1;
-                }
-            }
-    return 0;
+    err = start_relay(launch);
+    if (!err && launch->relay)
+        err = watch(launch, lab_relay_fd(launch->relay), NEWS_RELAY, 0);
+    if (!err)
+        lab_channels_let_go(launch);
+    launch->all_started = !err;
+    return err;
 }
 
 /* ---- the life of a launch ---- */
+
+/* One process for each worker, or one for all of them. */
+static void man_processes(struct lab_launch_run *launch)
+{
+    const struct lab_layout *layout = &launch->layout;
+    bool shared = layout->unit != LAB_UNIT_PROCESS;
+    launch->process_count = layout->nodes_talk ? 0 : shared ? 1 : layout->party_count;
+    for (uint32_t i = 0; i < launch->process_count; i++)
+        launch->processes[i] = (struct lab_process){.child = {.pidfd = -1}, .first = i, .count = shared ? layout->party_count : 1};
+    for (uint32_t p = 0; p < layout->party_count; p++)
+        launch->active += !layout->parties[p].idle;
+}
+
+static int make_room(struct lab_launch_run *launch)
+{
+    uint32_t paths = launch->layout.path_count + 1, parties = launch->layout.party_count;
+    launch->wired = calloc(paths, sizeof *launch->wired);
+    launch->endpoints = calloc(paths, sizeof *launch->endpoints);
+    launch->members = calloc(parties, sizeof *launch->members);
+    launch->processes = calloc(parties, sizeof *launch->processes);
+    launch->outcomes = calloc(parties, sizeof *launch->outcomes);
+    if (!launch->wired || !launch->endpoints || !launch->members || !launch->processes || !launch->outcomes)
+        return lab_fail(ENOMEM, "no memory for %u workers and %u channels", parties, paths);
+    for (uint32_t i = 0; i < paths; i++)
+        launch->wired[i].wire[LAB_HOP_LOCAL] = launch->wired[i].wire[LAB_HOP_LINK] = (struct lab_wire){.fd = {-1, -1}};
+    for (uint32_t p = 0; p < parties; p++)
+        launch->members[p] = (struct lab_member){.party = &launch->layout.parties[p], .control_fd = -1, .far_fd = -1};
+    man_processes(launch);
+    launch->news_fd = epoll_create1(EPOLL_CLOEXEC);
+    return launch->news_fd < 0 ? lab_fail(errno, "no descriptor to watch a launch by") : 0;
+}
 
 int lab_launch_begin(Lab__Frame *frame, uint32_t node, const char *worker_path, struct lab_launch_run **ret_launch)
 {
@@ -206,24 +207,13 @@ int lab_launch_begin(Lab__Frame *frame, uint32_t node, const char *worker_path, 
     launch->frame = frame;
     launch->assign = frame->assign;
     launch->worker_path = worker_path;
-    launch->probe_fd = -1;
+    launch->probe_fd = launch->news_fd = -1;
     launch->deadline_ns = lab_now_ns() + frame->assign->deadline_ns;
     int err = lab_layout_make(frame->assign, frame->launch, node, &launch->layout);
-    if (!err) {
-        uint32_t paths = launch->layout.path_count + 1, parties = launch->layout.party_count;
-        launch->wired = calloc(paths, sizeof *launch->wired);
-        launch->endpoints = calloc(paths, sizeof *launch->endpoints);
-        launch->members = calloc(parties, sizeof *launch->members);
-        launch->outcomes = calloc(parties, sizeof *launch->outcomes);
-        if (!launch->wired || !launch->endpoints || !launch->members || !launch->outcomes)
-            err = lab_fail(ENOMEM, "no memory for %u workers and %u channels", parties, paths);
-        for (uint32_t i = 0; !err && i < paths; i++)
-            launch->wired[i].wire[LAB_HOP_LOCAL] = launch->wired[i].wire[LAB_HOP_LINK] = (struct lab_wire){.fd = {-1, -1}};
-        for (uint32_t p = 0; !err && p < parties; p++)
-            launch->members[p] = (struct lab_member){.party = &launch->layout.parties[p], .control_fd = -1, .far_fd = -1, .child = {.pidfd = -1}};
-    }
     if (!err)
-        err = provision_all(launch);
+        err = make_room(launch);
+    if (!err)
+        err = lab_channels_provision(launch);
     if (!err && launch->layout.crosses)
         launch->stage = LAB_STAGE_LISTENING;
     else if (!err)
@@ -294,28 +284,14 @@ int lab_launch_go(struct lab_launch_run *launch)
     return 0;
 }
 
-uint32_t lab_launch_poll_count(const struct lab_launch_run *launch)
+int lab_launch_fd(const struct lab_launch_run *launch)
 {
-    return 2 * launch->layout.party_count + 2;
+    return launch->news_fd;
 }
 
-uint32_t lab_launch_polls(const struct lab_launch_run *launch, struct pollfd *polls)
+bool lab_launch_restless(const struct lab_launch_run *launch)
 {
-    uint32_t count = 0;
-    if (launch->stage == LAB_STAGE_FAILED || launch->stage == LAB_STAGE_DONE)
-        return 0;
-    for (uint32_t p = 0; p < launch->layout.party_count; p++) {
-        const struct lab_member *member = &launch->members[p];
-        if (member->control_fd >= 0 && !member->result)
-            polls[count++] = (struct pollfd){.fd = member->control_fd, .events = POLLIN};
-        if (member->child.pid > 0)
-            polls[count++] = (struct pollfd){.fd = member->child.pidfd, .events = POLLIN};
-    }
-    if (launch->pmi)
-        polls[count++] = (struct pollfd){.fd = lab_pmi_fd(launch->pmi), .events = POLLIN};
-    if (launch->relay)
-        polls[count++] = (struct pollfd){.fd = lab_relay_fd(launch->relay), .events = POLLIN};
-    return count;
+    return launch->stage == LAB_STAGE_OPENING && !launch->all_started;
 }
 
 /* A member's note, if one is there. */
@@ -340,10 +316,13 @@ static void hear(struct lab_launch_run *launch, struct lab_member *member)
     }
     switch (note->body_case) {
     case LAB__NOTE__BODY_OPENED:
+        launch->opened += !member->opened;
         member->opened = true;
         break;
     case LAB__NOTE__BODY_RESULT:
         member->result = note;
+        launch->reported++;
+        epoll_ctl(launch->news_fd, EPOLL_CTL_DEL, member->control_fd, NULL);
         return;
     case LAB__NOTE__BODY_FAULT:
         member->faulted = true;
@@ -358,31 +337,37 @@ static void hear(struct lab_launch_run *launch, struct lab_member *member)
     lab_codec_free(note);
 }
 
-static void mourn(struct lab_launch_run *launch, struct lab_member *member)
+static void mourn(struct lab_launch_run *launch, struct lab_process *process)
 {
-    int status, pid = member->child.pid;
-    if (pid <= 0 || lab_child_reap(&member->child, 0, &status))
+    int status, pid = process->child.pid;
+    if (pid <= 0 || lab_child_reap(&process->child, 0, &status))
         return;
-    hear(launch, member); /* what it said before it ended */
-    if ((member->result || member->faulted) && WIFEXITED(status))
+    launch->alive--;
+    struct lab_member *members = &launch->members[process->first];
+    bool explained = WIFEXITED(status);
+    for (uint32_t p = 0; p < process->count; p++) {
+        hear(launch, &members[p]); /* what it said before it ended */
+        explained = explained && (members[p].party->idle || members[p].result || members[p].faulted);
+    }
+    if (explained)
         return;
     char how[LAB_CHILD_STATUS_TEXT], text[200];
-    snprintf(text, sizeof text, "worker %u (process %d) %s", member->party->index, pid, lab_child_status_text(status, how));
-    fail_with(launch, ECHILD, (int32_t)member->party->index, WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0, text, "");
-    hang_up(launch, member);
+    lab_child_status_text(status, how);
+    uint32_t first = members->party->index;
+    if (launch->layout.unit == LAB_UNIT_PROCESS)
+        snprintf(text, sizeof text, "worker %u (process %d) %s", first, pid, how);
+    else
+        snprintf(text, sizeof text, "workers %u to %u, %ss of process %d, died with it: it %s", first, first + process->count - 1,
+                 lab_unit_name(launch->layout.unit), pid, how);
+    fail_with(launch, ECHILD, (int32_t)first, WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0, text, "");
+    for (uint32_t p = 0; p < process->count; p++)
+        lab_channels_hang_up(launch, &members[p]);
 }
 
 static void advance(struct lab_launch_run *launch)
 {
-    bool opened = launch->relay_state != LAB_RELAY_OPENING, reported = true, gone = launch->relay_state == LAB_RELAY_EMPTIED;
-    for (uint32_t p = 0; p < launch->layout.party_count; p++) {
-        const struct lab_member *member = &launch->members[p];
-        if (member->party->idle)
-            continue;
-        opened = opened && member->opened;
-        reported = reported && member->result;
-        gone = gone && member->child.pid <= 0;
-    }
+    bool opened = launch->all_started && launch->opened == launch->active && launch->relay_state != LAB_RELAY_OPENING;
+    bool reported = launch->reported == launch->active, gone = !launch->alive && launch->relay_state == LAB_RELAY_EMPTIED;
     uint64_t now = lab_now_ns();
     if (launch->suspected_ns) {
         if (now > launch->suspected_ns)
@@ -404,14 +389,29 @@ static void advance(struct lab_launch_run *launch)
         fail_with(launch, ETIMEDOUT, -1, 0, "the launch did not end before its deadline", "");
 }
 
+static void take_news(struct lab_launch_run *launch)
+{
+    struct epoll_event events[NEWS_AT_ONCE];
+    int count = launch->news_fd < 0 ? 0 : epoll_wait(launch->news_fd, events, NEWS_AT_ONCE, 0);
+    for (int i = 0; i < count; i++) {
+        uint32_t number = (uint32_t)events[i].data.u64;
+        switch ((enum news)(events[i].data.u64 >> 32)) {
+        case NEWS_CONTROL: hear(launch, &launch->members[number]); break;
+        case NEWS_PROCESS: mourn(launch, &launch->processes[number]); break;
+        case NEWS_PMI: lab_pmi_serve(launch->pmi); break;
+        case NEWS_RELAY: break; /* looked at below */
+        }
+    }
+}
+
 void lab_launch_step(struct lab_launch_run *launch)
 {
-    if (launch->pmi)
-        lab_pmi_serve(launch->pmi);
-    for (uint32_t p = 0; p < launch->layout.party_count; p++) {
-        hear(launch, &launch->members[p]);
-        mourn(launch, &launch->members[p]);
+    if (lab_launch_restless(launch)) {
+        int err = start_some(launch);
+        if (err)
+            fail_from_record(launch, err, -1);
     }
+    take_news(launch);
     if (launch->relay && launch->stage < LAB_STAGE_DONE) {
         launch->relay_state = lab_relay_state(launch->relay);
         if (launch->relay_state < 0)
@@ -439,17 +439,14 @@ void lab_launch_done(const struct lab_launch_run *launch, Lab__Done *ret_done)
 
 static void end_processes(struct lab_launch_run *launch)
 {
-    bool alive = false;
-    for (uint32_t p = 0; p < launch->layout.party_count; p++)
-        alive = alive || launch->members[p].child.pid > 0;
-    uint64_t until = lab_now_ns() + (alive && launch->stage != LAB_STAGE_LISTENING ? GRACE_MS * LAB_NS_PER_MS : 0);
-    for (uint32_t p = 0; alive && p < launch->layout.party_count; p++)
-        if (launch->members[p].child.pid > 0)
-            hang_up(launch, &launch->members[p]);
-    for (uint32_t p = 0; p < launch->layout.party_count; p++) {
-        struct lab_member *member = &launch->members[p];
-        if (member->child.pid > 0 && lab_child_reap(&member->child, until, NULL))
-            lab_child_kill(&member->child);
+    uint64_t until = lab_now_ns() + (launch->alive && launch->stage != LAB_STAGE_LISTENING ? GRACE_MS * LAB_NS_PER_MS : 0);
+    for (uint32_t i = 0; launch->alive && i < launch->process_count; i++)
+        for (uint32_t p = 0; launch->processes[i].child.pid > 0 && p < launch->processes[i].count; p++)
+            lab_channels_hang_up(launch, &launch->members[launch->processes[i].first + p]);
+    for (uint32_t i = 0; i < launch->process_count; i++) {
+        struct lab_child *child = &launch->processes[i].child;
+        if (child->pid > 0 && lab_child_reap(child, until, NULL))
+            lab_child_kill(child);
     }
 }
 
@@ -477,13 +474,16 @@ int lab_launch_end(struct lab_launch_run *launch)
     if (err)
         return err;
     lab_ends_abandoned = false;
-    retire_all(launch);
+    lab_channels_retire(launch);
     lab_pmi_free(launch->pmi);
     if (launch->probe_fd >= 0)
         close(launch->probe_fd);
+    if (launch->news_fd >= 0)
+        close(launch->news_fd);
     lab_layout_fini(&launch->layout);
     free(launch->wired);
     free(launch->members);
+    free(launch->processes);
     free(launch->endpoints);
     free(launch->outcomes);
     lab_codec_free(launch->frame);

@@ -8,7 +8,7 @@
 
 #include "proto/control.pb-c.h"
 
-#include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum lab_stage {
@@ -34,9 +34,10 @@ uint32_t lab_launch_endpoint_count(const struct lab_launch_run *launch);
 int lab_launch_connect(struct lab_launch_run *launch, const Lab__Connect *connect);
 int lab_launch_go(struct lab_launch_run *launch);
 
-/* How many descriptors lab_launch_polls fills in at most; then which ones. */
-uint32_t lab_launch_poll_count(const struct lab_launch_run *launch);
-uint32_t lab_launch_polls(const struct lab_launch_run *launch, struct pollfd *polls);
+/* Readable when there is something for lab_launch_step to do ... */
+int lab_launch_fd(const struct lab_launch_run *launch);
+/* ... unless it has more to do at once, whatever there is to read. */
+bool lab_launch_restless(const struct lab_launch_run *launch);
 
 /* Handles whatever is readable or due; changes the stage. On FAILED the reason is lab_launch_fault's. */
 void lab_launch_step(struct lab_launch_run *launch);

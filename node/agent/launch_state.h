@@ -1,4 +1,4 @@
-/* The state of a launch: shared by launch.c (its stages) and party.c (its workers), and by nothing else. */
+/* The state of a launch: shared by launch.c (its stages), channels.c and party.c (its workers), and by nothing else. */
 #ifndef LAB_NODE_AGENT_LAUNCH_STATE_H
 #define LAB_NODE_AGENT_LAUNCH_STATE_H
 
@@ -13,17 +13,22 @@
 
 enum { LAB_NOTE_WITHIN_MS = 500 };
 
-/* One party of this node: a worker process, or a thread of ours. */
+/* One party of this node: a worker process, a thread or fiber of one, or a thread of ours. */
 struct lab_member {
     const struct lab_party *party;
     int control_fd;             /* our side of the socketpair; -1: closed */
-    int far_fd;                 /* thread: its side, closed after it was joined; -1 */
-    struct lab_child child;     /* process */
+    int far_fd;                 /* thread of ours: its side, closed after it was joined; -1 */
     pthread_t thread;
-    bool threaded;
+    bool threaded;              /* a thread of ours */
     bool opened;
     bool faulted;               /* it said why it ends */
     Lab__Note *result;          /* owned */
+};
+
+/* A worker process and the members that live in it: those from `first` on that are not idle. */
+struct lab_process {
+    struct lab_child child;
+    uint32_t first, count;
 };
 
 struct lab_wired {
@@ -38,10 +43,16 @@ struct lab_launch_run {
     struct lab_layout layout;
     struct lab_wired *wired;        /* one per path of the layout */
     struct lab_member *members;     /* one per party */
+    struct lab_process *processes; uint32_t process_count; /* none where the node itself talks */
+    uint32_t started;               /* processes, in order: the others are still to be started ... */
+    bool all_started;               /* ... or all are, and the relay */
+    uint32_t active, opened, reported; /* members that take part; that have opened their ends; whose result is here */
+    uint32_t alive;                 /* processes */
     struct lab_pmi *pmi;
     struct lab_relay *relay;
     int relay_state;            /* enum lab_relay_state */
     int probe_fd;
+    int news_fd;                /* epoll: of whatever this launch watches */
     uint64_t deadline_ns, leave_ns;
     uint64_t suspected_ns;      /* `fault` is filled in, and stands unless a better reason comes until then; 0: it is not */
     enum lab_stage stage;
@@ -52,7 +63,21 @@ struct lab_launch_run {
     char fault_text[LAB_ERROR_TEXT], fault_where[160];
 };
 
-/* Spawns one party and hands it its task. What was started before a failure is ended by lab_launch_end. */
+/* ---- channels.c ---- */
+
+int lab_channels_provision(struct lab_launch_run *launch);
+void lab_channels_retire(struct lab_launch_run *launch);
+/* Once all have inherited what is theirs: our copies would hide their ends from the kernel. */
+void lab_channels_let_go(struct lab_launch_run *launch);
+/* Tells the others what the kernel cannot tell them of a party that is gone. */
+void lab_channels_hang_up(struct lab_launch_run *launch, const struct lab_member *dead);
+
+/* ---- party.c ---- */
+
+/* Spawns a worker process and hands each member its task. What was started before a failure is ended by lab_launch_end. */
+int lab_process_start(struct lab_launch_run *launch, struct lab_process *process);
+
+/* The same for a party that is a thread of this node. */
 int lab_party_start(struct lab_launch_run *launch, struct lab_member *member);
 
 /* Ends the thread of a party, by taking its control socket away and joining it. -ETIMEDOUT: it does not end. */

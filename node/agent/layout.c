@@ -102,12 +102,45 @@ static int add_path(const struct maker *m, uint32_t number, uint32_t tx, uint32_
     return 0;
 }
 
-static struct lab_party *party_of(struct lab_layout *layout, uint32_t index)
+const struct lab_party *lab_layout_party(const struct lab_layout *layout, uint32_t index)
 {
-    for (uint32_t p = 0; p < layout->party_count; p++)
-        if (layout->parties[p].index == index)
-            return &layout->parties[p];
-    return NULL;
+    uint32_t place = index - layout->node * layout->party_count;
+    return place < layout->party_count ? &layout->parties[place] : NULL;
+}
+
+/* Tells each party its paths; a path that leads to itself is its own once. */
+static int share_paths(struct lab_layout *layout)
+{
+    uint32_t *next = calloc((size_t)layout->party_count + 1, sizeof *next);
+    layout->touched = calloc(2 * (size_t)layout->path_count + 1, sizeof *layout->touched);
+    if (!next || !layout->touched) {
+        free(next);
+        return lab_fail(ENOMEM, "no memory for the paths of %u workers", layout->party_count);
+    }
+    for (int filling = 0; filling < 2; filling++) {
+        for (uint32_t i = 0; i < layout->path_count; i++) {
+            const struct lab_path *path = &layout->paths[i];
+            for (int role = 0; role < 2; role++) {
+                const struct lab_party *party = lab_layout_party(layout, path->party[role]);
+                if (!party || (role == LAB_RX && path->party[LAB_TX] == path->party[LAB_RX]))
+                    continue;
+                size_t place = (size_t)(party - layout->parties);
+                if (filling)
+                    layout->touched[next[place]++] = i;
+                else
+                    layout->parties[place].path_count++;
+            }
+        }
+        uint32_t sum = 0;
+        for (uint32_t p = 0; !filling && p < layout->party_count; p++) {
+            next[p] = sum;
+            layout->parties[p].paths = layout->touched + sum;
+            layout->parties[p].idle = !layout->parties[p].path_count;
+            sum += layout->parties[p].path_count;
+        }
+    }
+    free(next);
+    return 0;
 }
 
 /* Ranks go to the workers that have an end in an MPI channel, in party order: all of a world must initialise together. */
@@ -116,20 +149,16 @@ static void rank_workers(struct lab_layout *layout)
     for (uint32_t p = 0; p < layout->party_count; p++) {
         struct lab_party *party = &layout->parties[p];
         bool member = false;
-        party->idle = true;
-        for (uint32_t i = 0; i < layout->path_count; i++) {
-            const struct lab_path *path = &layout->paths[i];
-            if (path->party[LAB_TX] != party->index && path->party[LAB_RX] != party->index)
-                continue;
-            party->idle = false;
-            member = member || (path->has[LAB_HOP_LOCAL] && path->channel[LAB_HOP_LOCAL].transport->caps & LAB_CAP_WORLD);
+        for (uint32_t i = 0; i < party->path_count && !member; i++) {
+            const struct lab_path *path = &layout->paths[party->paths[i]];
+            member = path->has[LAB_HOP_LOCAL] && path->channel[LAB_HOP_LOCAL].transport->caps & LAB_CAP_WORLD;
         }
         party->rank = member ? (int)layout->ranks++ : -1;
     }
     for (uint32_t i = 0; i < layout->path_count; i++) {
         struct lab_path *path = &layout->paths[i];
         for (int role = 0; role < 2; role++) {
-            const struct lab_party *party = party_of(layout, path->party[role]);
+            const struct lab_party *party = lab_layout_party(layout, path->party[role]);
             path->channel[LAB_HOP_LOCAL].rank[role] = party ? party->rank : -1;
         }
     }
@@ -140,8 +169,8 @@ static void find_probed(const struct maker *m)
     struct lab_layout *layout = m->layout;
     if (layout->nodes_talk || m->assign->n_edges != 1)
         return;
-    const struct lab_party *client = party_of(layout, m->assign->edges[0]->client);
-    const struct lab_party *server = party_of(layout, m->assign->edges[0]->server);
+    const struct lab_party *client = lab_layout_party(layout, m->assign->edges[0]->client);
+    const struct lab_party *server = lab_layout_party(layout, m->assign->edges[0]->server);
     layout->probed = client && server && client != server && client->cpu >= 0 && server->cpu >= 0 && client->cpu != server->cpu;
 }
 
@@ -161,8 +190,12 @@ int lab_layout_make(const Lab__Assign *assign, uint32_t epoch, uint32_t node, st
     if (layout.nodes_talk)
         m.link = m.transport;
     err = lab_wait_named(cell->wait, &m.wait);
+    if (!err)
+        err = lab_unit_named(cell->unit, &layout.unit);
     if (err)
         return err;
+    if (layout.nodes_talk && layout.unit != LAB_UNIT_PROCESS)
+        return lab_refuse(EPROTO, "the nodes themselves talk, and the unit is %s", cell->unit);
 
     layout.parties = calloc(layout.party_count, sizeof *layout.parties);
     layout.paths = calloc(assign->n_edges * 2 + 1, sizeof *layout.paths);
@@ -181,11 +214,17 @@ int lab_layout_make(const Lab__Assign *assign, uint32_t epoch, uint32_t node, st
             err = add_path(&m, 2 * e + 1, edge->server, edge->client,
                            (struct flow){layout.pattern->reply_bytes(size), layout.pattern->reply_window(cell->window), 1});
     }
+    if (!err)
+        err = share_paths(&layout);
     if (err) {
         lab_layout_fini(&layout);
         return err;
     }
     rank_workers(&layout);
+    if (layout.ranks && layout.unit != LAB_UNIT_PROCESS) {
+        lab_layout_fini(&layout);
+        return lab_refuse(EPROTO, "%s joins processes, and the unit is %s", cell->transport, cell->unit);
+    }
     find_probed(&m);
     *ret_layout = layout;
     return 0;
@@ -195,6 +234,7 @@ void lab_layout_fini(struct lab_layout *layout)
 {
     free(layout->parties);
     free(layout->paths);
+    free(layout->touched);
     *layout = (struct lab_layout){0};
 }
 

@@ -9,47 +9,61 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { WORKER_CONTROL_FD = 3, WORKER_FIRST_FD = 4 };
+enum { WORKER_CONTROL_FD = 3 }; /* of its first member; those of the others follow, then whatever the members are handed */
 
 /* ---- telling a party what to do ---- */
 
+/* What a process inherits. */
+struct manifest {
+    struct lab_child_fd *fds; /* owned */
+    size_t count, room;
+    int next;                 /* the number that the next descriptor gets there */
+};
+
+/* What one member is told. */
 struct briefing {
     Lab__Task task;
     Lab__Side *sides;
     Lab__Side **pointers;
     Lab__End *ends;
     size_t side_count;
-    struct lab_child_fd fds[512];
-    size_t fd_count;
-    bool overflow;              /* there were more */
+    struct manifest *manifest; /* of its process; NULL: it is a thread of ours */
+    int err;                   /* -ENOMEM: not all descriptors could be handed over */
 };
 
-static void hand_over_as(struct briefing *briefing, int fd, int to)
+static int hand_over_as(struct manifest *manifest, int fd, int to)
 {
-    if (briefing->fd_count == sizeof briefing->fds / sizeof *briefing->fds)
-        briefing->overflow = true;
-    else
-        briefing->fds[briefing->fd_count++] = (struct lab_child_fd){.from = fd, .to = to};
+    if (manifest->count == manifest->room) {
+        size_t room = manifest->room ? 2 * manifest->room : 16;
+        struct lab_child_fd *grown = realloc(manifest->fds, room * sizeof *grown);
+        if (!grown)
+            return lab_fail(ENOMEM, "no memory for the %zu descriptors of a worker", room);
+        manifest->fds = grown;
+        manifest->room = room;
+    }
+    manifest->fds[manifest->count++] = (struct lab_child_fd){.from = fd, .to = to};
+    return 0;
 }
 
-/* A descriptor for the party: a duplicate for a thread, which then owns it; mapped to the next number for a process. */
-static int32_t hand_over(struct briefing *briefing, const struct lab_member *member, int fd)
+/* A descriptor for the party: a duplicate for a thread of ours, which then owns it; mapped to the next number for a process. */
+static int32_t hand_over(struct briefing *briefing, int fd)
 {
     if (fd < 0)
         return -1;
-    if (member->threaded)
+    if (!briefing->manifest)
         return fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    int to = WORKER_FIRST_FD + (int)briefing->fd_count;
-    hand_over_as(briefing, fd, to);
-    return to;
+    int err = hand_over_as(briefing->manifest, fd, briefing->manifest->next);
+    if (err)
+        briefing->err = err;
+    return briefing->manifest->next++;
 }
 
-static void brief_end(struct briefing *briefing, const struct lab_launch_run *launch, const struct lab_member *member, uint32_t i,
-                      enum lab_role role, Lab__End *ret_end)
+static void brief_end(struct briefing *briefing, const struct lab_launch_run *launch, uint32_t i, enum lab_role role, Lab__End *ret_end)
 {
     const struct lab_path *path = &launch->layout.paths[i];
     enum lab_hop hop = launch->layout.nodes_talk ? LAB_HOP_LINK : LAB_HOP_LOCAL;
@@ -59,7 +73,7 @@ static void brief_end(struct briefing *briefing, const struct lab_launch_run *la
     end.transport = (char *)(uintptr_t)channel->transport->name;
     end.wait = (char *)(uintptr_t)lab_wait_name(channel->wait);
     end.channel = channel->id;
-    end.fd = hand_over(briefing, member, wire->fd[role]);
+    end.fd = hand_over(briefing, wire->fd[role]);
     end.address = (char *)(uintptr_t)wire->address;
     end.message_max = channel->message_max;
     end.window = channel->window;
@@ -88,39 +102,37 @@ static void brief_side(struct briefing *briefing, const struct lab_launch_run *l
     side.probe_slot = launch->layout.probed ? 0 : -1;
     side.tx = &briefing->ends[2 * s];
     side.rx = &briefing->ends[2 * s + 1];
-    brief_end(briefing, launch, member, client ? forward : backward, LAB_TX, side.tx);
-    brief_end(briefing, launch, member, client ? backward : forward, LAB_RX, side.rx);
+    brief_end(briefing, launch, client ? forward : backward, LAB_TX, side.tx);
+    brief_end(briefing, launch, client ? backward : forward, LAB_RX, side.rx);
     briefing->sides[s] = side;
     briefing->pointers[s] = &briefing->sides[s];
 }
 
-static int brief(struct lab_launch_run *launch, const struct lab_member *member, struct briefing *briefing)
+static int brief(struct lab_launch_run *launch, const struct lab_member *member, struct manifest *manifest, struct briefing *briefing)
 {
     const struct lab_layout *layout = &launch->layout;
-    uint32_t me = member->party->index;
-    size_t edges = layout->path_count + 1;
-    *briefing = (struct briefing){0};
-    briefing->sides = calloc(edges, sizeof *briefing->sides);
-    briefing->pointers = calloc(edges, sizeof *briefing->pointers);
-    briefing->ends = calloc(2 * edges, sizeof *briefing->ends);
+    const struct lab_party *party = member->party;
+    size_t edges = party->path_count;
+    *briefing = (struct briefing){
+        .manifest = manifest, .sides = calloc(edges, sizeof *briefing->sides), .pointers = calloc(edges, sizeof *briefing->pointers),
+        .ends = calloc(2 * edges, sizeof *briefing->ends),
+    };
     if (!briefing->sides || !briefing->pointers || !briefing->ends)
         return lab_fail(ENOMEM, "no memory for the task of a worker with %zu edges", edges);
-    for (uint32_t i = 0; i < layout->path_count; i++) {
-        const struct lab_path *path = &layout->paths[i];
-        if (path->number % 2 == 0 && (path->party[LAB_TX] == me || path->party[LAB_RX] == me))
-            brief_side(briefing, launch, member, i);
-    }
+    for (uint32_t p = 0; p < party->path_count; p++)
+        if (layout->paths[party->paths[p]].number % 2 == 0)
+            brief_side(briefing, launch, member, party->paths[p]);
     Lab__Task task = LAB__TASK__INIT;
     task.cell = launch->assign->cell;
-    task.party = me;
+    task.party = party->index;
     task.epoch = launch->frame->launch;
     task.n_sides = briefing->side_count;
     task.sides = briefing->pointers;
-    task.probe_fd = layout->probed ? hand_over(briefing, member, launch->probe_fd) : -1;
+    task.probe_fd = layout->probed ? hand_over(briefing, launch->probe_fd) : -1;
     task.deadline_ns = launch->deadline_ns;
-    task.cpu = member->party->cpu;
+    task.cpu = party->cpu;
     briefing->task = task;
-    return 0;
+    return briefing->err;
 }
 
 static void dismiss(struct briefing *briefing)
@@ -150,6 +162,7 @@ static void *member_main(void *argument)
 
 static int start_thread(struct lab_member *member)
 {
+    member->threaded = true;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     if (member->party->cpu >= 0) {
@@ -167,58 +180,122 @@ static int start_thread(struct lab_member *member)
     return 0;
 }
 
-static int start_process(struct lab_launch_run *launch, struct lab_member *member, struct briefing *briefing, int far_fd)
-{
-    char *const argv[] = {(char *)(uintptr_t)"ipclab-worker", NULL};
-    char variables[LAB_PMI_VARIABLES][LAB_PMI_VARIABLE];
-    const char *more[LAB_PMI_VARIABLES + 1] = {NULL};
-    int pmi_fd = -1;
-    if (member->party->rank >= 0) {
-        int err = lab_pmi_take_fd(launch->pmi, (uint32_t)member->party->rank, &pmi_fd);
-        if (err)
-            return err;
-        lab_pmi_environment(launch->pmi, (uint32_t)member->party->rank, hand_over(briefing, member, pmi_fd), variables);
-        for (int v = 0; v < LAB_PMI_VARIABLES; v++)
-            more[v] = variables[v];
-    }
-    hand_over_as(briefing, far_fd, WORKER_CONTROL_FD);
-    char **envp = lab_environment_make(false, more);
-    const struct lab_child_spec spec = {
-        .path = launch->worker_path, .argv = argv, .envp = envp, .fds = briefing->fds, .fd_count = briefing->fd_count,
-        .cpu = member->party->cpu,
-    };
-    int err = !envp                ? lab_fail(ENOMEM, "no memory for an environment")
-              : briefing->overflow ? lab_refuse(EMFILE, "worker %u has %zu edges: more than %zu descriptors", member->party->index,
-                                                briefing->side_count, sizeof briefing->fds / sizeof *briefing->fds)
-                                   : lab_child_spawn(&spec, &member->child);
-    free(envp);
-    if (pmi_fd >= 0)
-        close(pmi_fd);
-    return err;
-}
-
-int lab_party_start(struct lab_launch_run *launch, struct lab_member *member)
+static int make_control(struct lab_member *member, int *ret_far_fd)
 {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return lab_fail(errno, "no control socket for party %u", member->party->index);
     member->control_fd = pair[0];
-    member->threaded = launch->layout.nodes_talk;
+    *ret_far_fd = pair[1];
+    return 0;
+}
 
+int lab_party_start(struct lab_launch_run *launch, struct lab_member *member)
+{
+    int err = make_control(member, &member->far_fd);
+    if (err)
+        return err;
     struct briefing briefing;
-    int err = brief(launch, member, &briefing);
-    if (!err && member->threaded) {
-        member->far_fd = pair[1];
+    err = brief(launch, member, NULL, &briefing);
+    if (!err)
         err = start_thread(member);
-    } else if (!err) {
-        err = start_process(launch, member, &briefing, pair[1]);
-        close(pair[1]);
-    } else {
-        close(pair[1]);
-    }
     if (!err)
         err = send_task(member, &briefing);
     dismiss(&briefing);
+    if (!member->threaded) {
+        close(member->far_fd);
+        member->far_fd = -1;
+    }
+    return err;
+}
+
+static int spawn(const struct lab_launch_run *launch, const struct manifest *manifest, struct lab_process *process, uint32_t members,
+                 const char *const *variables)
+{
+    const char *unit = lab_unit_name(launch->layout.unit);
+    char count[16];
+    snprintf(count, sizeof count, "%u", members);
+    char *const argv[] = {(char *)(uintptr_t)"ipclab-worker", (char *)(uintptr_t)unit, count, NULL};
+    char **envp = lab_environment_make(false, variables);
+    const struct lab_child_spec spec = {
+        .path = launch->worker_path, .argv = argv, .envp = envp, .fds = manifest->fds, .fd_count = manifest->count,
+        /* Threads are placed one by one, by the worker. */
+        .cpu = launch->layout.unit == LAB_UNIT_THREAD ? -1 : launch->members[process->first].party->cpu,
+    };
+    int err = envp ? lab_child_spawn(&spec, &process->child) : lab_fail(ENOMEM, "no memory for an environment");
+    free(envp);
+    return err;
+}
+
+/* As the rank of an MPI world, when its member is one: a process of its own. */
+static int spawn_ranked(struct lab_launch_run *launch, struct briefing *briefing, struct lab_process *process, uint32_t members)
+{
+    char variables[LAB_PMI_VARIABLES][LAB_PMI_VARIABLE];
+    const char *more[LAB_PMI_VARIABLES + 1] = {NULL};
+    int rank = launch->members[process->first].party->rank, pmi_fd = -1;
+    if (rank >= 0) {
+        int err = lab_pmi_take_fd(launch->pmi, (uint32_t)rank, &pmi_fd);
+        if (err)
+            return err;
+        lab_pmi_environment(launch->pmi, (uint32_t)rank, hand_over(briefing, pmi_fd), variables);
+        for (int v = 0; v < LAB_PMI_VARIABLES; v++)
+            more[v] = variables[v];
+    }
+    int err = briefing->err ? briefing->err : spawn(launch, briefing->manifest, process, members, more);
+    if (pmi_fd >= 0)
+        close(pmi_fd);
+    return err;
+}
+
+/* Makes control sockets and tasks for those members that are not idle; `ret_far_fds` are theirs to inherit. */
+static int brief_all(struct lab_launch_run *launch, const struct lab_process *process, struct manifest *manifest, uint32_t members,
+                     struct briefing *briefings, int *ret_far_fds)
+{
+    manifest->next = WORKER_CONTROL_FD + (int)members;
+    uint32_t made = 0;
+    int err = 0;
+    for (uint32_t p = process->first; !err && p < process->first + process->count; p++) {
+        struct lab_member *member = &launch->members[p];
+        if (member->party->idle)
+            continue;
+        err = make_control(member, &ret_far_fds[made]);
+        if (!err)
+            err = hand_over_as(manifest, ret_far_fds[made], WORKER_CONTROL_FD + (int)made);
+        if (!err)
+            err = brief(launch, member, manifest, &briefings[made]);
+        made++;
+    }
+    return err;
+}
+
+int lab_process_start(struct lab_launch_run *launch, struct lab_process *process)
+{
+    uint32_t members = 0;
+    for (uint32_t p = process->first; p < process->first + process->count; p++)
+        members += !launch->members[p].party->idle;
+    if (!members)
+        return 0;
+    struct manifest manifest = {0};
+    struct briefing *briefings = calloc(members, sizeof *briefings);
+    int *far_fds = malloc(members * sizeof *far_fds);
+    int err = briefings && far_fds ? 0 : lab_fail(ENOMEM, "no memory to start %u workers", members);
+    for (uint32_t m = 0; far_fds && m < members; m++)
+        far_fds[m] = -1;
+    if (!err)
+        err = brief_all(launch, process, &manifest, members, briefings, far_fds);
+    if (!err)
+        err = spawn_ranked(launch, &briefings[0], process, members);
+    for (uint32_t m = 0; far_fds && m < members; m++)
+        if (far_fds[m] >= 0)
+            close(far_fds[m]);
+    for (uint32_t p = process->first, m = 0; !err && p < process->first + process->count; p++)
+        if (!launch->members[p].party->idle)
+            err = send_task(&launch->members[p], &briefings[m++]);
+    for (uint32_t m = 0; briefings && m < members; m++)
+        dismiss(&briefings[m]);
+    free(briefings);
+    free(far_fds);
+    free(manifest.fds);
     return err;
 }
 

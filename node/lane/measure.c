@@ -133,7 +133,7 @@ static int probe(struct measuring *m, uint32_t i)
 static void mark(struct measuring *m)
 {
     if (!m->now.marked)
-        lab_usage_read(LAB_USAGE_PROCESS, &m->now.before);
+        lab_usage_read(m->measure->scope, &m->now.before);
     m->now.marked = true;
 }
 
@@ -349,7 +349,7 @@ static int run(struct measuring *m, double *probes_before)
     if (!leads)
         measure->steady = true;
     struct lab_usage after;
-    lab_usage_read(LAB_USAGE_PROCESS, &after);
+    lab_usage_read(measure->scope, &after);
     if (now->marked)
         measure->usage = lab_usage_delta(&now->before, &after);
     return 0;

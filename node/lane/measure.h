@@ -32,6 +32,7 @@ struct lab_measure {
     uint64_t measure_ns;
     uint64_t window_ns;         /* of one window */
     uint64_t deadline_ns;       /* for everything */
+    enum lab_usage_scope scope; /* whose usage is read */
     /* out */
     struct lab_edge_result *results; /* one per side, owned */
     struct lab_usage usage;     /* of the measured phase */

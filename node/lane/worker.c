@@ -16,7 +16,10 @@
 
 enum { TASK_WITHIN_S = 10, START_WITHIN_S = 60, RESULT_WITHIN_S = 5 };
 
-struct worker {
+struct lab_worker {
+    int control_fd;
+    struct lab_company company;
+    Lab__Note *note;            /* owned: the task is in it */
     const Lab__Task *task;
     const struct lab_pattern *pattern;
     struct lab_edge_side *sides;
@@ -24,6 +27,9 @@ struct worker {
     uint32_t tried;             /* ... whose descriptors were taken, by an end or on its failure */
     void *probes;               /* mapping of the probe page, NULL: none */
     size_t probe_bytes;
+    struct lab_measure measure;
+    int cpu_begin, cpu_end;     /* where it measured */
+    int err;                    /* of the step that failed */
 };
 
 static int send_note(int fd, Lab__Note *note, uint64_t within_s)
@@ -97,7 +103,7 @@ static int open_end(const Lab__End *told, uint32_t epoch, enum lab_role role, st
 }
 
 /* `partner`: the sending end, for a party that talks to itself. */
-static int open_lane(const struct worker *worker, const Lab__Side *side, enum lab_role role, struct lab_end *partner,
+static int open_lane(const struct lab_worker *worker, const Lab__Side *side, enum lab_role role, struct lab_end *partner,
                      struct lab_lane *ret_lane)
 {
     const Lab__Task *task = worker->task;
@@ -121,7 +127,7 @@ static int open_lane(const struct worker *worker, const Lab__Side *side, enum la
     return err;
 }
 
-static int open_side(struct worker *worker, uint32_t i)
+static int open_side(struct lab_worker *worker, uint32_t i)
 {
     const Lab__Side *told = worker->task->sides[i];
     struct lab_edge_side *side = &worker->sides[i];
@@ -153,7 +159,7 @@ static int open_side(struct worker *worker, uint32_t i)
     return err;
 }
 
-static int open_all(struct worker *worker)
+static int open_all(struct lab_worker *worker)
 {
     const Lab__Task *task = worker->task;
     if (!task->cell || !(worker->pattern = lab_pattern_named(task->cell->pattern)))
@@ -181,8 +187,11 @@ static int open_all(struct worker *worker)
     return 0;
 }
 
-static void close_all(struct worker *worker)
+void lab_worker_free(struct lab_worker *worker)
 {
+    if (!worker)
+        return;
+    lab_measure_fini(&worker->measure);
     for (uint32_t i = 0; i < worker->opened; i++) {
         lab_lane_fini(&worker->sides[i].tx);
         lab_lane_fini(&worker->sides[i].rx);
@@ -195,6 +204,8 @@ static void close_all(struct worker *worker)
     if (worker->probes)
         munmap(worker->probes, worker->probe_bytes);
     lab_alarm_fini();
+    lab_codec_free(worker->note);
+    free(worker);
 }
 
 /* ---- reporting ---- */
@@ -236,8 +247,10 @@ static int describe_edge(const struct lab_edge_side *side, const struct lab_edge
     return 0;
 }
 
-static int send_result(int fd, const struct worker *worker, const struct lab_measure *measure, int cpu_begin, int cpu_end)
+static int send_result(const struct lab_worker *worker)
 {
+    const struct lab_measure *measure = &worker->measure;
+    int32_t cpu = worker->task->cpu;
     Lab__Usage usage = LAB__USAGE__INIT;
     usage.wall_ns = measure->usage.wall_ns;
     usage.cpu_ns = measure->usage.cpu_ns;
@@ -251,9 +264,9 @@ static int send_result(int fd, const struct worker *worker, const struct lab_mea
     outcome.party = worker->task->party;
     outcome.usage = &usage;
     outcome.steady = measure->steady;
-    outcome.migrated = worker->task->cpu >= 0 && (cpu_begin != worker->task->cpu || cpu_end != worker->task->cpu);
-    outcome.cpu_begin = cpu_begin;
-    outcome.cpu_end = cpu_end;
+    outcome.migrated = cpu >= 0 && (worker->cpu_begin != cpu || worker->cpu_end != cpu);
+    outcome.cpu_begin = worker->cpu_begin;
+    outcome.cpu_end = worker->cpu_end;
     outcome.pid = (int32_t)getpid();
 
     Lab__EdgeOutcome *edges = calloc(worker->opened ? worker->opened : 1, sizeof *edges);
@@ -269,7 +282,7 @@ static int send_result(int fd, const struct worker *worker, const struct lab_mea
         Lab__Note note = LAB__NOTE__INIT;
         note.body_case = LAB__NOTE__BODY_RESULT;
         note.result = &outcome;
-        err = send_note(fd, &note, RESULT_WITHIN_S);
+        err = send_note(worker->control_fd, &note, RESULT_WITHIN_S);
     }
     for (uint32_t i = 0; edges && i < worker->opened; i++)
         free(edges[i].latency.data);
@@ -278,59 +291,99 @@ static int send_result(int fd, const struct worker *worker, const struct lab_mea
     return err;
 }
 
-/* ---- the task ---- */
+/* ---- the steps ---- */
 
-static int announce_and_wait(int fd)
+int lab_worker_hire(int control_fd, struct lab_company company, struct lab_worker **ret_worker)
 {
-    Lab__Opened opened = LAB__OPENED__INIT;
-    Lab__Note note = LAB__NOTE__INIT, *start = NULL;
-    note.body_case = LAB__NOTE__BODY_OPENED;
-    note.opened = &opened;
-    int err = send_note(fd, &note, RESULT_WITHIN_S);
-    if (!err)
-        err = receive(fd, LAB__NOTE__BODY_START, START_WITHIN_S, &start);
-    if (!err)
-        lab_codec_free(start);
+    struct lab_worker *worker = calloc(1, sizeof *worker);
+    if (!worker)
+        return lab_fail(ENOMEM, "no memory for a worker");
+    *worker = (struct lab_worker){.control_fd = control_fd, .company = company};
+    int err = receive(control_fd, LAB__NOTE__BODY_TASK, TASK_WITHIN_S, &worker->note);
+    if (err) {
+        free(worker);
+        return err;
+    }
+    worker->task = worker->note->task;
+    *ret_worker = worker;
+    return 0;
+}
+
+int32_t lab_worker_cpu(const struct lab_worker *worker)
+{
+    return worker->task->cpu;
+}
+
+/* A failure is told at once: the record of why is the thread's, and the next party may run on the same. */
+static int ended(struct lab_worker *worker, int err)
+{
+    if (err)
+        send_fault(worker->control_fd, err, (int32_t)worker->task->party);
+    worker->err = err;
     return err;
 }
 
-static int perform(int fd, const Lab__Task *task)
+static int announce(int fd)
 {
-    struct worker worker = {.task = task};
-    int err = open_all(&worker);
-    struct lab_measure measure = {
-        .pattern = worker.pattern, .sides = worker.sides, .side_count = worker.opened,
-        .deadline_ns = task->deadline_ns,
-    };
+    Lab__Opened opened = LAB__OPENED__INIT;
+    Lab__Note note = LAB__NOTE__INIT;
+    note.body_case = LAB__NOTE__BODY_OPENED;
+    note.opened = &opened;
+    return send_note(fd, &note, RESULT_WITHIN_S);
+}
+
+int lab_worker_open(struct lab_worker *worker)
+{
+    const Lab__Task *task = worker->task;
+    int err = open_all(worker);
     if (!err) {
-        measure.warmup_ns = task->cell->warmup_ns;
-        measure.together = task->cell->together;
-        measure.measure_ns = task->cell->measure_ns;
-        measure.window_ns = task->cell->window_ns;
-        err = lab_measure_init(&measure);
+        worker->measure = (struct lab_measure){
+            .pattern = worker->pattern, .sides = worker->sides, .side_count = worker->opened, .deadline_ns = task->deadline_ns,
+            .warmup_ns = task->cell->warmup_ns, .together = task->cell->together, .measure_ns = task->cell->measure_ns,
+            .window_ns = task->cell->window_ns,
+            .scope = worker->company.unit == LAB_UNIT_THREAD ? LAB_USAGE_THREAD : LAB_USAGE_PROCESS,
+        };
+        err = lab_measure_init(&worker->measure);
     }
-    if (!err) {
-        err = announce_and_wait(fd);
-        int cpu_begin = sched_getcpu();
-        if (!err)
-            err = lab_measure_run(&measure);
-        if (!err)
-            err = send_result(fd, &worker, &measure, cpu_begin, sched_getcpu());
-    }
-    if (err)
-        send_fault(fd, err, (int32_t)task->party);
-    lab_measure_fini(&measure);
-    close_all(&worker);
-    return err;
+    return ended(worker, err ? err : announce(worker->control_fd));
+}
+
+int lab_worker_await(struct lab_worker *worker)
+{
+    if (worker->err)
+        return worker->err;
+    Lab__Note *start = NULL;
+    int err = receive(worker->control_fd, LAB__NOTE__BODY_START, START_WITHIN_S, &start);
+    if (!err)
+        lab_codec_free(start);
+    return ended(worker, err);
+}
+
+int lab_worker_measure(struct lab_worker *worker)
+{
+    if (worker->err)
+        return worker->err;
+    worker->cpu_begin = sched_getcpu();
+    int err = lab_measure_run(&worker->measure);
+    worker->cpu_end = sched_getcpu();
+    return ended(worker, err);
+}
+
+int lab_worker_report(struct lab_worker *worker)
+{
+    return worker->err ? worker->err : ended(worker, send_result(worker));
 }
 
 int lab_worker_run(int control_fd)
 {
-    Lab__Note *note = NULL;
-    int err = receive(control_fd, LAB__NOTE__BODY_TASK, TASK_WITHIN_S, &note);
-    if (err || !note)
+    struct lab_worker *worker;
+    int err = lab_worker_hire(control_fd, (struct lab_company){LAB_UNIT_PROCESS, 0, 1}, &worker);
+    if (err)
         return err;
-    err = perform(control_fd, note->task);
-    lab_codec_free(note);
+    lab_worker_open(worker);
+    lab_worker_await(worker);
+    lab_worker_measure(worker);
+    err = lab_worker_report(worker);
+    lab_worker_free(worker);
     return err;
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static int usage(FILE *to, int code)
@@ -49,6 +50,16 @@ static void worker_beside_us(char path[PATH_MAX])
     memcpy(slash ? slash + 1 : path, worker, sizeof worker);
 }
 
+/* A node holds about six descriptors for each of its workers. What the system allows is asked for at once. */
+static void take_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
@@ -79,6 +90,7 @@ int main(int argc, char **argv)
     if (optind < argc || (!spec.control && !join))
         return usage(stderr, 2);
 
+    take_descriptors();
     signal(SIGPIPE, SIG_IGN);
     dup2(STDERR_FILENO, STDOUT_FILENO); /* what a library prints here must not end up in the result, which shares the launcher's output */
     if (join) {

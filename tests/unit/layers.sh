@@ -20,7 +20,7 @@ node/transports/zmq base shm proto observe node node/lane node/transports node/t
 node/transports/mpi base shm proto observe node node/lane node/transports node/transports/mpi
 node/agent     base shm proto proto/bus observe node node/lane node/agent
 node/main      base shm proto proto/bus observe node node/lane node/agent
-launcher       base proto proto/bus report observe launcher node/transport.h node/pattern.h
+launcher       base proto proto/bus report observe launcher node/transport.h node/pattern.h node/unit.h
 bench          base shm node/transport.h bench
 '
 

@@ -16,7 +16,7 @@ static Lab__Edge *edge_pointers[4];
 static Lab__Place places[PARTIES];
 static Lab__Place *place_pointers[PARTIES];
 static char *hosts[PARTIES];
-static char here[] = "", transport[32], link_name[32], wait_name[32], pattern[] = "pingpong";
+static char here[] = "", transport[32], link_name[32], wait_name[32], pattern[] = "pingpong", unit[] = "process";
 
 static void ask(const char *of, const char *wait, uint32_t nodes, uint32_t workers, uint32_t edge_count, const uint32_t (*joins)[2])
 {
@@ -31,6 +31,7 @@ static void ask(const char *of, const char *wait, uint32_t nodes, uint32_t worke
     cell.size_bytes = 64;
     cell.window = 2;
     cell.batch = 1;
+    cell.unit = unit;
     assign = (Lab__Assign)LAB__ASSIGN__INIT;
     assign.cell = &cell;
     assign.nodes = nodes;
