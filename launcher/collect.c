@@ -56,6 +56,8 @@ static int add_client(struct lab_launch *launch, struct sums *sums, const Lab__E
 static int add_outcome(struct lab_launch *launch, struct sums *sums, const Lab__Outcome *outcome)
 {
     add_usage(launch, outcome->usage);
+    launch->fiber_switches += outcome->fiber_switches;
+    launch->private_bytes = outcome->private_bytes > launch->private_bytes ? outcome->private_bytes : launch->private_bytes;
     sums->steady = sums->steady && outcome->steady;
     if (outcome->migrated && !sums->migrated) {
         sums->migrated = true;
@@ -115,6 +117,7 @@ int lab_collect_launch(const struct lab_collect *collect, struct lab_run *run, s
     launch->overhead_ns = whole_ns > measured_ns ? whole_ns - measured_ns : 0;
     if (collect->same_clock && sums.first_ns > collect->began_ns)
         launch->setup_ns = sums.first_ns - collect->began_ns;
+    launch->ready_ns = collect->ready_ns;
     judge(&sums, run, launch);
     return 0;
 }

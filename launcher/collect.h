@@ -13,6 +13,7 @@ struct lab_collect {
     size_t nodes;
     bool same_clock;              /* the parties' clocks are this process's */
     uint64_t began_ns, ended_ns;  /* ASSIGN sent, last DONE received */
+    uint64_t ready_ns;            /* from the one until every node was READY; 0: unknown */
 };
 
 /* Fills in everything but `round`. Rates are sums over edges, latencies of all edges together; a launch whose messages do not add

@@ -42,6 +42,7 @@ struct lab_conversation {
     bool over, all_greeted, leaving;
     enum certainty certainty;    /* of `failure`, once over */
     uint64_t better_until_ns;    /* how long a better reason is waited for */
+    uint64_t ready_ns;           /* what the current launch took to become READY */
     bool stopped;                /* this process was, during the current launch */
     bool launch_failed;          /* the launch's fault is recorded in `failure` */
     int failure_code;
@@ -431,6 +432,7 @@ static int lead(struct lab_conversation *talk, Lab__Assign *assign, bool crosses
     Lab__Frame frame = LAB__FRAME__INIT;
     frame.body_case = LAB__FRAME__BODY_ASSIGN;
     frame.assign = assign;
+    uint64_t began_ns = lab_now_ns();
     int err = say_all(talk, &frame);
     if (!err && crosses) {
         err = await(talk, LAB_PEER_LISTENING, lab_now_ns() + step_ns, "LISTEN");
@@ -441,6 +443,7 @@ static int lead(struct lab_conversation *talk, Lab__Assign *assign, bool crosses
         err = await(talk, LAB_PEER_READY, lab_now_ns() + step_ns, "READY");
     if (err)
         return err;
+    talk->ready_ns = lab_now_ns() - began_ns;
     Lab__Go go = LAB__GO__INIT;
     frame.body_case = LAB__FRAME__BODY_GO;
     frame.go = &go;
@@ -485,7 +488,7 @@ static int attempt(struct lab_conversation *talk, Lab__Assign *assign, bool cros
     lab_peers_assign(talk->peers, talk->number, talk->taking_part,
                      crosses ? LAB_LAUNCH_LISTENS : assign->limits ? LAB_LAUNCH_LIMITS : LAB_LAUNCH_PLAIN);
     uint64_t step_s = lab_conversation_remote(talk) ? STEP_REMOTE_S : slow_start ? STEP_MPI_S : STEP_LOCAL_S;
-    int err = lead(talk, assign, crosses, step_s * LAB_NS_PER_S);
+    int err = lead(talk, assign, crosses, step_s * LAB_NS_PER_S + assign->n_places * LAB_START_WITHIN_NS);
     if (!err)
         return 0;
     if (!talk->launch_failed)
@@ -503,6 +506,11 @@ int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, 
         err = attempt(talk, assign, crosses, slow_start);
     }
     return err;
+}
+
+uint64_t lab_conversation_ready_ns(const struct lab_conversation *talk)
+{
+    return talk->ready_ns;
 }
 
 const Lab__Done *const *lab_conversation_done(const struct lab_conversation *talk)

@@ -5,6 +5,7 @@
 #define LAB_LAUNCHER_CONVERSATION_H
 
 #include "base/error.h"
+#include "base/clock.h"
 #include "launcher/crew.h"
 #include "proto/control.pb-c.h"
 #include "report/progress.h"
@@ -12,6 +13,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+/* What starting one party more may take on a machine that is busy with the others: about ten times what it takes on a free one. */
+#define LAB_START_WITHIN_NS (10 * LAB_NS_PER_MS)
 
 struct lab_conversation;
 
@@ -33,6 +37,9 @@ void lab_conversation_end(struct lab_conversation *talk);
 /* One launch, from ASSIGN to every DONE. `crosses`: edges cross nodes, so that addresses are exchanged. One that fails while
  * this process was stopped is begun anew. -errno: it failed, and the nodes have given it up; see lab_conversation_over(). */
 int lab_conversation_launch(struct lab_conversation *talk, Lab__Assign *assign, bool crosses, bool slow_start);
+/* How long the last launch took from ASSIGN until every node was READY. */
+uint64_t lab_conversation_ready_ns(const struct lab_conversation *talk);
+
 const Lab__Done *const *lab_conversation_done(const struct lab_conversation *talk); /* of the last launch, by node; until the next one */
 
 /* All nodes of the run enter their MPI world together: once, before the first launch that crosses nodes over MPI. */

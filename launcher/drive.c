@@ -75,7 +75,7 @@ static uint64_t deadline_of(const struct drive *drive, const struct lab_plan_cel
 {
     uint32_t processes = cell->parties + (cell->workers && cell->nodes > 1 ? cell->nodes : 0);
     bool crowded = processes > drive->spec->machine->cpu_count;
-    return 3 * (turn->warmup_ns + turn->measure_ns) + (crowded ? 15 : 2) * LAB_NS_PER_S;
+    return 3 * (turn->warmup_ns + turn->measure_ns) + (crowded ? 15 : 2) * LAB_NS_PER_S + cell->parties * LAB_START_WITHIN_NS;
 }
 
 static int order_make(const struct drive *drive, const struct lab_plan_cell *cell, const struct lab_turn *turn, struct order *order)
@@ -160,6 +160,7 @@ static int note_launch(struct drive *drive, size_t planned, const struct lab_tur
         struct lab_collect collect = {
             .done = lab_conversation_done(drive->talk), .nodes = drive->spec->plan->cells[planned].nodes,
             .same_clock = !lab_conversation_remote(drive->talk), .began_ns = began_ns, .ended_ns = lab_now_ns(),
+            .ready_ns = lab_conversation_ready_ns(drive->talk),
         };
         err = lab_collect_launch(&collect, run, launch);
     }

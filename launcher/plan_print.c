@@ -22,7 +22,9 @@ enum { LABEL_TEXT = 64 };
 /* "shm-ring", or "shm-ring via zmq-tcp" when a link joins the nodes. */
 static const char *label_of(const struct lab_plan_cell *cell, char to[LABEL_TEXT])
 {
-    snprintf(to, LABEL_TEXT, "%s%s%s", cell->transport->name, cell->link ? " via " : "", cell->link ? cell->link->name : "");
+    bool process = cell->unit == LAB_UNIT_PROCESS;
+    snprintf(to, LABEL_TEXT, "%s%s%s%s%s", cell->transport->name, cell->link ? " via " : "", cell->link ? cell->link->name : "",
+             process ? "" : " unit ", process ? "" : lab_unit_name(cell->unit));
     return to;
 }
 
@@ -36,7 +38,7 @@ static bool same_group(const struct lab_plan_cell *a, const struct lab_plan_cell
 static bool same_line(const struct lab_plan_cell *a, const struct lab_plan_cell *b)
 {
     bool asked = a->asked[LAB_AXIS_WINDOW] && b->asked[LAB_AXIS_WINDOW];
-    return same_group(a, b) && a->transport == b->transport && a->link == b->link && a->wait == b->wait && a->batch == b->batch &&
+    return same_group(a, b) && a->transport == b->transport && a->link == b->link && a->wait == b->wait && a->unit == b->unit && a->batch == b->batch &&
            a->verify_all == b->verify_all && a->baseline == b->baseline &&
            !a->asked[LAB_AXIS_WINDOW] == !b->asked[LAB_AXIS_WINDOW] && (!asked || a->window == b->window);
 }

@@ -196,10 +196,20 @@ static json_t *cost(const struct lab_summary *s)
     json_t *object = json_object();
     put(object, "syscalls_per_message", json_null());
     put(object, "context_switches_per_message", number(s->switches_per_message));
+    put(object, "fiber_switches_per_message", number(s->fiber_switches_per_message));
     put(object, "page_faults_per_message", number(s->faults_per_message));
     put(object, "user_copies_per_message", json_null());
     put(object, "kernel_copies_per_message", json_null());
     put(object, "cpu_ns_per_message", number(s->cpu_ns_per_message));
+    return object;
+}
+
+static json_t *startup(const struct lab_summary *s)
+{
+    json_t *object = json_object();
+    put(object, "ready_ns", number(s->ready_ns));
+    put(object, "first_message_ns", number(s->first_message_ns));
+    put(object, "private_bytes_per_worker", number(s->private_bytes));
     return object;
 }
 
@@ -270,6 +280,7 @@ static json_t *cell_object(const struct lab_run *run, const struct lab_cell *cel
     put(object, "throughput", throughput(s));
     put(object, "integrity", integrity(s));
     put(object, "cost", cost(s));
+    put(object, "startup", startup(s));
     put(object, "states", states(s));
     put(object, "proximity", proximity(s));
     put(object, "path", path());

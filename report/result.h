@@ -34,6 +34,9 @@ struct lab_launch {
     /* cost, summed over parties */
     uint64_t cpu_ns, wall_ns, run_delay_ns; /* wall summed too: running = cpu / wall */
     uint64_t switches, faults;
+    uint64_t fiber_switches;    /* from one fiber to the next, of which the kernel knows nothing */
+    uint64_t ready_ns;          /* from the order to launch until all parties had opened their ends; 0: unknown */
+    uint64_t private_bytes;     /* memory that a party's process shares with no other, the largest; 0: unknown */
     uint64_t setup_ns;          /* from the order to launch to the first message */
     uint64_t overhead_ns;       /* duration of the launch beyond warming up and measuring */
 };

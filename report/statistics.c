@@ -259,7 +259,7 @@ static double beyond(const struct lab_hist *hist, double q)
 
 static void take_costs(const struct lab_cell *cell, enum lab_verdict sound, struct lab_summary *s)
 {
-    uint64_t cpu = 0, wall = 0, delay = 0, switches = 0, faults = 0, messages = 0;
+    uint64_t cpu = 0, wall = 0, delay = 0, switches = 0, faults = 0, messages = 0, fiber_switches = 0;
     for (uint32_t i = 0; i < cell->launch_count; i++) {
         const struct lab_launch *launch = &cell->launches[i];
         if (!kept(launch, sound, s->mode))
@@ -269,6 +269,7 @@ static void take_costs(const struct lab_cell *cell, enum lab_verdict sound, stru
         delay += launch->run_delay_ns;
         switches += launch->switches;
         faults += launch->faults;
+        fiber_switches += launch->fiber_switches;
         messages += launch->messages;
         s->windows += launch->windows;
         s->windows_set_aside += launch->set_aside;
@@ -278,6 +279,7 @@ static void take_costs(const struct lab_cell *cell, enum lab_verdict sound, stru
         s->cpu_ns_per_message = (double)cpu / (double)messages;
         s->switches_per_message = (double)switches / (double)messages;
         s->faults_per_message = (double)faults / (double)messages;
+        s->fiber_switches_per_message = fiber_switches ? (double)fiber_switches / (double)messages : nothing;
     }
     /* CPU time is read from the threads' own clocks and exact; the run delay lags by up to a tick. */
     double share = wall ? (double)cpu / (double)wall : nothing;
@@ -289,6 +291,26 @@ static void take_costs(const struct lab_cell *cell, enum lab_verdict sound, stru
         s->ready = fmin((double)delay / (double)wall, 1 - s->running);
         s->waiting = 1 - s->running - s->ready;
     }
+}
+
+/* What it took to start; `values` has room for twice the launches. */
+static void take_start(const struct lab_cell *cell, enum lab_verdict sound, double *values, struct lab_summary *s)
+{
+    double *ready = values, *first = values + cell->launch_count;
+    size_t readies = 0, firsts = 0;
+    for (uint32_t i = 0; i < cell->launch_count; i++) {
+        const struct lab_launch *launch = &cell->launches[i];
+        if (!kept(launch, sound, s->mode))
+            continue;
+        if (launch->ready_ns)
+            ready[readies++] = (double)launch->ready_ns;
+        if (launch->setup_ns)
+            first[firsts++] = (double)launch->setup_ns;
+        if (launch->private_bytes)
+            s->private_bytes = fmax(s->private_bytes, (double)launch->private_bytes);
+    }
+    s->ready_ns = lab_median(ready, readies).value;
+    s->first_message_ns = lab_median(first, firsts).value;
 }
 
 static void take_figures(const struct lab_cell *cell, enum lab_verdict sound, struct lab_hist *merged, double *values,
@@ -344,6 +366,7 @@ int lab_cell_summary(const struct lab_run *run, const struct lab_cell *cell, str
         .p50_ns = NO_FIGURE, .messages_per_s = NO_FIGURE, .bytes_per_s = NO_FIGURE,
         .p90_ns = nothing, .p99_ns = nothing, .p999_ns = nothing, .max_ns = nothing, .mean_ns = nothing,
         .cpu_ns_per_message = nothing, .switches_per_message = nothing, .faults_per_message = nothing,
+        .fiber_switches_per_message = nothing, .ready_ns = nothing, .first_message_ns = nothing, .private_bytes = nothing,
         .running = nothing, .ready = nothing, .waiting = nothing, .cpus = nothing,
     };
     enum lab_verdict sound = sound_verdict(cell);
@@ -365,6 +388,7 @@ int lab_cell_summary(const struct lab_run *run, const struct lab_cell *cell, str
         s.mode = common_mode(cell, sound);
         take_figures(cell, sound, merged, values, &s);
         take_costs(cell, sound, &s);
+        take_start(cell, sound, values, &s);
         s.other_modes = s.launches - s.set_aside - s.kept;
         lab_hist_free(merged);
         free(values);

@@ -69,6 +69,9 @@ struct lab_summary {
 
     struct lab_integrity integrity; /* of all launches that did not fail */
     double cpu_ns_per_message, switches_per_message, faults_per_message; /* both sides together */
+    double fiber_switches_per_message; /* NaN: no fibers */
+    double ready_ns, first_message_ns; /* of starting, medians of the kept launches; NaN: unknown */
+    double private_bytes;              /* of a party, the largest of the kept launches; NaN: unknown */
     double running, ready, waiting; /* fractions of the parties' time; NaN: windows too short */
     double cpus;                    /* busy in the mean, over all parties; NaN: not measured */
 };

@@ -40,6 +40,34 @@ static int make_tables(struct lab_store *store)
     return lab_rows_execute(store, sql);
 }
 
+/* An older store lacks members that results have had since: what was kept then is "not measured". */
+static int add_columns(struct lab_store *store, const struct lab_shape *shape)
+{
+    char sql[LAB_SQL_TEXT];
+    int err = 0;
+    for (size_t i = 0; !err && i < shape->field_count; i++) {
+        int64_t there = 0;
+        snprintf(sql, sizeof sql, "SELECT count(*) FROM pragma_table_info('%s') WHERE name = '%s'", shape->table, shape->fields[i].column);
+        err = lab_rows_integer(store, sql, &there);
+        snprintf(sql, sizeof sql, "ALTER TABLE \"%s\" ADD COLUMN \"%s\"", shape->table, shape->fields[i].column);
+        if (!err && !there)
+            err = lab_rows_execute(store, sql);
+    }
+    return err;
+}
+
+static int bring_up_to_date(struct lab_store *store)
+{
+    char sql[64];
+    int err = add_columns(store, &lab_shape_run);
+    for (size_t i = 0; !err && i < LAB_SHAPE_PARTS; i++)
+        err = add_columns(store, lab_shape_parts[i]);
+    if (!err)
+        err = add_columns(store, &lab_shape_launch);
+    snprintf(sql, sizeof sql, "PRAGMA user_version = %d", LAB_STORE_SCHEMA);
+    return err ? err : lab_rows_execute(store, sql);
+}
+
 /* Inside a transaction when it may write, so that two launchers do not both make the tables. */
 static int check_schema(struct lab_store *store, bool may_make)
 {
@@ -59,7 +87,10 @@ static int check_schema(struct lab_store *store, bool may_make)
     if (version > LAB_STORE_SCHEMA)
         return lab_refuse(EPROTONOSUPPORT, "the store %s has schema %lld, this ipclab knows %d: update ipclab, or name another "
                           "file with --db", store->path, (long long)version, LAB_STORE_SCHEMA);
-    return 0;
+    if (version == LAB_STORE_SCHEMA)
+        return 0;
+    return may_make ? bring_up_to_date(store)
+                    : lab_refuse(EPROTONOSUPPORT, "the store %s is of an older ipclab: `ipclab run` brings it up to date", store->path);
 }
 
 /* Changing to a write-ahead log takes the file alone, and SQLite does not wait for that by itself. */

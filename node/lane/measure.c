@@ -1,6 +1,7 @@
 #include "node/lane/measure.h"
 
 #include "base/error.h"
+#include "base/fiber.h"
 
 #include <errno.h>
 #include <math.h>
@@ -69,6 +70,7 @@ struct progress {
     bool warmed_up;             /* the warm-up ended because the rate was steady */
     bool marked;
     struct lab_usage before;
+    uint64_t switches_before;
 };
 
 /* What lab_measure keeps for each side beside its result. */
@@ -132,8 +134,10 @@ static int probe(struct measuring *m, uint32_t i)
 
 static void mark(struct measuring *m)
 {
-    if (!m->now.marked)
+    if (!m->now.marked) {
         lab_usage_read(m->measure->scope, &m->now.before);
+        m->now.switches_before = lab_fiber_switches();
+    }
     m->now.marked = true;
 }
 
@@ -352,6 +356,7 @@ static int run(struct measuring *m, double *probes_before)
     lab_usage_read(measure->scope, &after);
     if (now->marked)
         measure->usage = lab_usage_delta(&now->before, &after);
+    measure->fiber_switches = now->marked ? lab_fiber_switches() - now->switches_before : 0;
     return 0;
 }
 

@@ -36,6 +36,7 @@ struct lab_measure {
     /* out */
     struct lab_edge_result *results; /* one per side, owned */
     struct lab_usage usage;     /* of the measured phase */
+    uint64_t fiber_switches;    /* of this thread, in the same phase */
     bool steady;
 };
 

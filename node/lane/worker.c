@@ -3,6 +3,7 @@
 #include "base/alarm.h"
 #include "base/error.h"
 #include "node/lane/measure.h"
+#include "observe/memory.h"
 #include "proto/codec.h"
 #include "proto/control.pb-c.h"
 
@@ -253,12 +254,16 @@ static int send_result(const struct lab_worker *worker)
     int32_t cpu = worker->task->cpu;
     Lab__Usage usage = LAB__USAGE__INIT;
     usage.wall_ns = measure->usage.wall_ns;
-    usage.cpu_ns = measure->usage.cpu_ns;
-    usage.run_delay_ns = measure->usage.run_delay_ns;
-    usage.voluntary_switches = measure->usage.voluntary_switches;
-    usage.involuntary_switches = measure->usage.involuntary_switches;
-    usage.minor_faults = measure->usage.minor_faults;
-    usage.major_faults = measure->usage.major_faults;
+    /* The kernel knows of no fibers: what their process used is counted once. */
+    bool fiber = worker->company.unit == LAB_UNIT_FIBER;
+    if (!fiber || worker->company.place == 0) {
+        usage.cpu_ns = measure->usage.cpu_ns;
+        usage.run_delay_ns = measure->usage.run_delay_ns;
+        usage.voluntary_switches = measure->usage.voluntary_switches;
+        usage.involuntary_switches = measure->usage.involuntary_switches;
+        usage.minor_faults = measure->usage.minor_faults;
+        usage.major_faults = measure->usage.major_faults;
+    }
 
     Lab__Outcome outcome = LAB__OUTCOME__INIT;
     outcome.party = worker->task->party;
@@ -268,6 +273,9 @@ static int send_result(const struct lab_worker *worker)
     outcome.cpu_begin = worker->cpu_begin;
     outcome.cpu_end = worker->cpu_end;
     outcome.pid = (int32_t)getpid();
+    outcome.private_bytes = lab_memory_private() / worker->company.count;
+    if (fiber && worker->company.place == 0)
+        outcome.fiber_switches = measure->fiber_switches;
 
     Lab__EdgeOutcome *edges = calloc(worker->opened ? worker->opened : 1, sizeof *edges);
     Lab__EdgeOutcome **pointers = calloc(worker->opened ? worker->opened : 1, sizeof *pointers);

@@ -76,10 +76,11 @@ static void the_document_has_every_published_name(void **state)
         json_t *cell = json_array_get(at(document, "cells"), i);
         ASSERT_KEYS(cell, "id", "transport", "options", "wait", "pattern", "topology", "workload", "size_bytes", "nodes", "workers",
                     "placement", "unit", "scope", "verdict", "reason", "launches", "samples", "latency_ns", "throughput",
-                    "integrity", "cost", "states", "path");
+                    "integrity", "cost", "startup", "states", "path");
+        ASSERT_KEYS(at(cell, "startup"), "ready_ns", "first_message_ns", "private_bytes_per_worker");
         ASSERT_KEYS(at(cell, "throughput"), "messages_per_s", "bytes_per_s");
         ASSERT_KEYS(at(cell, "cost"), "syscalls_per_message", "context_switches_per_message", "page_faults_per_message",
-                    "user_copies_per_message", "kernel_copies_per_message", "cpu_ns_per_message");
+                    "user_copies_per_message", "kernel_copies_per_message", "cpu_ns_per_message", "fiber_switches_per_message");
         ASSERT_KEYS(at(cell, "path"), "interface_bytes", "payload_bytes", "proof");
         ASSERT_KEYS(at(cell, "latency_ns"), "kind", "p50", "p90", "p99", "p999", "max", "mean");
         ASSERT_KEYS(at(cell, "latency_ns.p50"), "value", "ci95");
@@ -106,7 +107,8 @@ static void what_was_not_measured_is_null_and_never_zero(void **state)
         "cells.1.latency_ns.p99", "cells.1.latency_ns.batched", "cells.1.proximity", "cells.2.latency_ns.p50.value",
         "cells.2.throughput.messages_per_s.value", "cells.2.throughput.messages_per_s.ci95", "cells.2.integrity.sent",
         "cells.2.integrity.lost", "cells.2.states.running", "cells.2.states.waiting",
-        "cells.2.cost.cpu_ns_per_message",
+        "cells.2.cost.cpu_ns_per_message", "cells.2.cost.fiber_switches_per_message", "cells.2.startup.ready_ns",
+        "cells.2.startup.private_bytes_per_worker",
     };
     for (size_t i = 0; i < sizeof nulls / sizeof *nulls; i++)
         if (!json_is_null(at(document, nulls[i])))

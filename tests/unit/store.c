@@ -54,6 +54,9 @@ static struct lab_run *small_run(const char *id)
     run->cells[0].launches[1].reason = "it never settled: \"'%s\xc3\xa9";
     run->cells[0].launches[2].integrity = (struct lab_integrity){1, 2, 3, 4, 5, UINT64_MAX};
     run->cells[0].launches[2].overhead_ns = 123;
+    run->cells[0].launches[2].ready_ns = 124;
+    run->cells[0].launches[2].private_bytes = 125;
+    run->cells[0].launches[2].fiber_switches = 126;
     return run;
 }
 
@@ -101,6 +104,9 @@ static void assert_same_launch(const struct lab_launch *a, const struct lab_laun
     assert_int_equal(a->faults, b->faults);
     assert_int_equal(a->setup_ns, b->setup_ns);
     assert_int_equal(a->overhead_ns, b->overhead_ns);
+    assert_int_equal(a->ready_ns, b->ready_ns);
+    assert_int_equal(a->private_bytes, b->private_bytes);
+    assert_int_equal(a->fiber_switches, b->fiber_switches);
 }
 
 static void assert_same_cell(const struct lab_cell *a, const struct lab_cell *b)
@@ -275,6 +281,20 @@ static void change_database(const char *sql)
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
     assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(db);
+}
+
+static void a_store_of_an_older_version_gets_the_members_that_it_lacks(void **state)
+{
+    (void)state;
+    struct lab_store *store = open_store(LAB_STORE_WRITE);
+    lab_store_close(store);
+    change_database("ALTER TABLE launches DROP COLUMN ready_ns; PRAGMA user_version = 1");
+    lab_assert_fails(lab_store_open(path, LAB_STORE_READ, &store), EPROTONOSUPPORT);
+    store = open_store(LAB_STORE_WRITE);
+    lab_store_close(store);
+    change_database("SELECT ready_ns FROM launches");
+    store = open_store(LAB_STORE_READ);
+    lab_store_close(store);
 }
 
 static void a_newer_schema_and_a_foreign_file_are_refused_untouched(void **state)
@@ -530,6 +550,7 @@ int main(void)
         IN_FOLDER(what_was_stored_survives_the_kill_of_the_launcher),
         IN_FOLDER(a_run_is_found_by_the_start_of_its_id_or_as_the_latest),
         IN_FOLDER(an_id_is_used_once_and_a_launch_needs_a_run_that_was_begun),
+        IN_FOLDER(a_store_of_an_older_version_gets_the_members_that_it_lacks),
         IN_FOLDER(a_newer_schema_and_a_foreign_file_are_refused_untouched),
         IN_FOLDER(a_place_that_cannot_be_written_is_refused_at_once),
         IN_FOLDER(what_is_no_file_is_refused_by_name),
