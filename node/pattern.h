@@ -13,7 +13,7 @@ enum { LAB_MESSAGE_MIN = 8 }; /* bytes: what a sequence number and its check tak
 
 struct lab_edge_side; /* node/lane/edge.h */
 
-enum lab_latency_kind { LAB_ROUND_TRIP, LAB_HALF_ROUND_TRIP, LAB_ONE_WAY, LAB_OPEN_LOOP, LAB_NO_LATENCY };
+enum lab_latency_kind { LAB_ROUND_TRIP, LAB_HALF_ROUND_TRIP, LAB_ONE_WAY, LAB_OPEN_LOOP, LAB_BARRIER, LAB_NO_LATENCY };
 const char *lab_latency_kind_name(enum lab_latency_kind kind); /* "half-round-trip"; NULL for LAB_NO_LATENCY */
 
 struct lab_pattern {
@@ -32,6 +32,9 @@ struct lab_pattern {
     int (*client_drain)(struct lab_edge_side *side, uint64_t deadline_ns);
     /* One turn of the server: until a message flagged LAB_TURN has been answered; its flags are returned. */
     int (*server_turn)(struct lab_edge_side *side, uint64_t deadline_ns, uint32_t *ret_flags);
+    /* Answers what server_turn has heard, once all edges of this worker have had their turn; NULL: the turn itself answers. `flags`:
+     * LAB_FIN when one of this worker's edges has ended. Such a pattern takes topologies that gather. */
+    int (*server_release)(struct lab_edge_side *side, uint32_t flags, uint64_t deadline_ns);
 };
 
 const struct lab_pattern *lab_pattern_at(size_t index);          /* NULL beyond the last */

@@ -21,9 +21,14 @@ struct lab_edge_side {
 
     uint64_t messages;          /* delivered, since whoever counts set it to 0 */
     struct lab_hist *latency;   /* where client turns record; NULL: nowhere */
-    uint64_t turn_ns;           /* duration of the last timed turn */
+    uint64_t turn_ns;           /* duration of the last timed turn; 0: it was not timed */
+    uint64_t began_ns;          /* of the turns that are being timed as one, when they began; 0: not yet (barrier) */
+    uint32_t turns;             /* ... and how many there have been (barrier) */
 
     struct lab_probe *probe;    /* shared with the other side; NULL: none */
+    bool owes;                  /* a server's turn whose answer is due, ... */
+    uint32_t told;              /* ... and the flags that it heard */
+    bool parted;                /* the other side has said that one of its own edges has ended */
     bool finished;
 };
 

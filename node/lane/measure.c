@@ -141,27 +141,35 @@ static void mark(struct measuring *m)
     m->now.marked = true;
 }
 
-static int serve(struct measuring *m, uint32_t i)
+/* What the client of an edge told with its turn, once that has been answered. */
+static int heed(struct measuring *m, uint32_t i, uint32_t flags)
 {
-    struct lab_edge_side *side = &m->measure->sides[i];
-    uint32_t flags = 0;
-    int err = m->measure->pattern->server_turn(side, m->measure->deadline_ns, &flags);
-    if (err)
-        return err;
     if (flags & LAB_MARK)
         mark(m);
-    if (flags & LAB_PROBE)
-        err = probe(m, i);
+    int err = flags & LAB_PROBE ? probe(m, i) : 0;
     if (flags & LAB_FIN)
-        side->finished = true;
+        m->measure->sides[i].finished = true;
     return err;
+}
+
+static int serve(struct measuring *m, uint32_t i)
+{
+    const struct lab_pattern *pattern = m->measure->pattern;
+    struct lab_edge_side *side = &m->measure->sides[i];
+    uint32_t flags = 0;
+    int err = pattern->server_turn(side, m->measure->deadline_ns, &flags);
+    if (err)
+        return err;
+    side->owes = pattern->server_release != NULL;
+    side->told = flags;
+    return side->owes ? 0 : heed(m, i, flags);
 }
 
 /* A turn that is long enough beside the clock is timed alone; a shorter one grows. */
 static void calibrate(const struct lab_measure *measure, struct lab_edge_side *side)
 {
     double operation_ns = (double)side->turn_ns / side->operations;
-    if (measure->pattern->latency == LAB_NO_LATENCY || operation_ns >= BATCH_BELOW * side->clock_overhead_ns)
+    if (!side->turn_ns || measure->pattern->latency == LAB_NO_LATENCY || operation_ns >= BATCH_BELOW * side->clock_overhead_ns)
         return;
     double wanted = BATCH_SPAN * side->clock_overhead_ns / (operation_ns > 1 ? operation_ns : 1);
     side->operations = wanted < OPERATIONS_MAX ? (uint32_t)wanted + 1 : OPERATIONS_MAX;
@@ -210,11 +218,11 @@ static bool steady(const struct progress *now)
     return now->rates == LAB_STEADY_WINDOWS && lab_series_steady(now->rate);
 }
 
-/* An edge of this worker has ended before its own: what is left runs at a pace of its own, and is not what was to be measured. */
+/* An edge of this worker, or of one that it depends on, has ended before its own: what is left runs at a pace of its own, and is not what was to be measured. */
 static bool left_behind(const struct lab_measure *measure)
 {
     for (uint32_t i = 0; i < measure->side_count; i++)
-        if (measure->sides[i].finished)
+        if (measure->sides[i].finished || measure->sides[i].parted)
             return true;
     return false;
 }
@@ -280,6 +288,23 @@ static void close_window(struct measuring *m, const double *probes_before, uint6
     }
 }
 
+/* The answers that wait until all edges have had their turn. */
+static int release(struct measuring *m)
+{
+    uint32_t flags = left_behind(m->measure) ? LAB_FIN : 0;
+    int err = 0;
+    for (uint32_t i = 0; !err && i < m->measure->side_count; i++) {
+        struct lab_edge_side *side = &m->measure->sides[i];
+        if (!side->owes)
+            continue;
+        side->owes = false;
+        err = m->measure->pattern->server_release(side, flags, m->measure->deadline_ns);
+        if (!err)
+            err = heed(m, i, side->told);
+    }
+    return err;
+}
+
 /* One pass: every unfinished edge takes its turn, in order; then the clients' edges are probed if it was asked for. The time
  * between the last turn and the probe belongs to no window. */
 static int pass(struct measuring *m, uint32_t flags, uint64_t *ret_turned_ns)
@@ -295,7 +320,7 @@ static int pass(struct measuring *m, uint32_t flags, uint64_t *ret_turned_ns)
             err = probe(m, i);
         }
     }
-    return err;
+    return !err && m->measure->pattern->server_release ? release(m) : err;
 }
 
 static bool all_finished(const struct lab_measure *measure)

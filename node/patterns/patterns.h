@@ -5,6 +5,6 @@
 #include "node/lane/edge.h"
 #include "node/pattern.h"
 
-extern const struct lab_pattern lab_pattern_pingpong, lab_pattern_stream;
+extern const struct lab_pattern lab_pattern_pingpong, lab_pattern_stream, lab_pattern_barrier;
 
 #endif

@@ -5,6 +5,7 @@
 static const struct lab_pattern *const patterns[] = {
     &lab_pattern_pingpong,
     &lab_pattern_stream,
+    &lab_pattern_barrier,
 };
 
 const struct lab_pattern *lab_pattern_at(size_t index)
@@ -28,6 +29,7 @@ const char *lab_latency_kind_name(enum lab_latency_kind kind)
         [LAB_HALF_ROUND_TRIP] = "half-round-trip",
         [LAB_ONE_WAY] = "one-way",
         [LAB_OPEN_LOOP] = "open-loop",
+        [LAB_BARRIER] = "barrier",
     };
     return kind < LAB_NO_LATENCY ? names[kind] : NULL;
 }
