@@ -59,7 +59,8 @@ int lab_ring_shape(const struct lab_ring_config *config, struct lab_ring_shape *
     choose_layout(config, &shape);
     uint32_t least = at_least(config->window, config->batch < LAB_RING_WINDOW_MAX ? config->batch : LAB_RING_WINDOW_MAX);
     shape.slots = power_of_two(at_least(least, SLOTS_MIN));
-    while (!shape.marked && shape.slots < LAB_RING_WINDOW_MAX && (size_t)shape.slots * shape.stride < SPREAD_BYTES)
+    size_t spread = SPREAD_BYTES / (config->siblings + (size_t)1);
+    while (!shape.marked && shape.slots < LAB_RING_WINDOW_MAX && (size_t)shape.slots * shape.stride < spread)
         shape.slots *= 2;
     shape.batch = config->batch < shape.slots ? config->batch : shape.slots;
     uint32_t spare = shape.slots - config->window + 1, quarter = shape.slots / 4;
@@ -82,6 +83,16 @@ void lab_ring_init(void *memory, const struct lab_ring_config *config, const str
     shared->wait = config->wait;
 }
 
+struct lab_ring_view lab_ring_view(void *memory, const struct lab_ring_config *config, const struct lab_ring_shape *shape)
+{
+    unsigned char *bytes = memory;
+    return (struct lab_ring_view){
+        .places = bytes + shape->places_at, .lengths = shape->marked ? NULL : (_Atomic uint32_t *)(void *)(bytes + shape->lengths_at),
+        .shared = memory, .mask = shape->slots - 1, .stride = shape->stride, .message_max = shape->message_max,
+        .plan = lab_wait_plan(config->wait),
+    };
+}
+
 static int attach(void *memory, size_t size, const struct lab_ring_config *config, enum lab_ring_side side,
                   struct lab_ring_shape *ret_shape, struct lab_ring_view *ret_view)
 {
@@ -96,12 +107,7 @@ static int attach(void *memory, size_t size, const struct lab_ring_config *confi
                           shape.message_max);
     if (atomic_exchange(&shared->taken[side], 1))
         return lab_refuse(EBUSY, "the %s side of the ring is taken", side == LAB_RING_PRODUCER ? "producing" : "consuming");
-    unsigned char *bytes = memory;
-    *ret_view = (struct lab_ring_view){
-        .places = bytes + shape.places_at, .lengths = shape.marked ? NULL : (_Atomic uint32_t *)(void *)(bytes + shape.lengths_at),
-        .shared = shared, .mask = shape.slots - 1, .stride = shape.stride, .message_max = shape.message_max,
-        .plan = lab_wait_plan(config->wait),
-    };
+    *ret_view = lab_ring_view(memory, config, &shape);
     *ret_shape = shape;
     return 0;
 }

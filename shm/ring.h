@@ -65,6 +65,7 @@ struct lab_ring_config {
     uint32_t window;      /* messages that always fit, 1 .. LAB_RING_WINDOW_MAX */
     uint32_t batch;       /* the most messages in one commit; 1 or more */
     enum lab_wait wait;   /* of both sides */
+    uint32_t siblings;    /* rings beside this one that the same cores use: a counted ring is then spread over its part */
 };
 
 /* What follows from a config. Both sides compute it; it is never read from shared memory. */
@@ -131,6 +132,9 @@ int lab_ring_shape(const struct lab_ring_config *config, struct lab_ring_shape *
 /* Makes an empty ring in `shape->size` bytes of zeroed memory aligned to LAB_RING_LINE. */
 void lab_ring_init(void *memory, const struct lab_ring_config *config, const struct lab_ring_shape *shape);
 
+/* For structures made of rings: what can be known of one from its config, whether it is there or not. */
+struct lab_ring_view lab_ring_view(void *memory, const struct lab_ring_config *config, const struct lab_ring_shape *shape);
+
 /* Attach one side; each once in the life of a ring. `size` is that of the memory. -EBADMSG: the memory does not hold a ring of
  * this config; -EBUSY: the side is taken. Recorded. */
 int lab_ring_produce(struct lab_ring_producer *producer, void *memory, size_t size, const struct lab_ring_config *config);
@@ -191,14 +195,19 @@ static inline void lab_ring_lend(struct lab_ring_producer *p, uint32_t length, u
     ret_span->count = count;
 }
 
+/* Whether a place can be lent without further ado. */
+static inline bool lab_ring_has_place(const struct lab_ring_producer *p, uint32_t length)
+{
+    return p->head != p->room_to && length <= p->view.message_max &&
+           !atomic_load_explicit(&p->view.shared->gone[LAB_RING_CONSUMER], memory_order_relaxed);
+}
+
 /* Lends 1..want places for messages of `length` bytes. 0; -EAGAIN at the deadline; -EPIPE: the consumer is gone; -EMSGSIZE;
  * -EBADMSG: the consumer's position is impossible. All but -EAGAIN are recorded; nothing is lent on failure. */
 static inline int lab_ring_reserve(struct lab_ring_producer *p, uint32_t length, uint32_t want, uint64_t deadline_ns,
                                    struct lab_span *ret_span)
 {
-    bool fine = p->head != p->room_to && length <= p->view.message_max &&
-                !atomic_load_explicit(&p->view.shared->gone[LAB_RING_CONSUMER], memory_order_relaxed);
-    if (!LAB_RING_LIKELY(fine))
+    if (!LAB_RING_LIKELY(lab_ring_has_place(p, length)))
         return lab_ring_reserve_late(p, length, want, deadline_ns, ret_span);
     lab_ring_lend(p, length, want, ret_span);
     return 0;
@@ -224,17 +233,24 @@ static inline void lab_ring_publish_counted(struct lab_ring_producer *p, uint32_
     atomic_store_explicit(&view->shared->committed, head + count, memory_order_release);
 }
 
+/* The first `count` of the messages that are lent can be seen from here on. */
+static inline void lab_ring_show_sent(struct lab_ring_producer *p, uint32_t count)
+{
+    const struct lab_ring_view *view = &p->view;
+    if (view->lengths)
+        lab_ring_publish_counted(p, count);
+    else
+        atomic_store_explicit(lab_ring_mark(view, p->head), lab_ring_mark_of(p->head, p->lent), memory_order_release);
+    p->head += count;
+}
+
 /* Sends the first `count` of the messages that are lent, and takes the other places back. Does not block. */
 static inline void lab_ring_commit(struct lab_ring_producer *p, uint32_t count)
 {
     const struct lab_ring_view *view = &p->view;
     if (!LAB_RING_LIKELY(count))
         return;
-    if (view->lengths)
-        lab_ring_publish_counted(p, count);
-    else
-        atomic_store_explicit(lab_ring_mark(view, p->head), lab_ring_mark_of(p->head, p->lent), memory_order_release);
-    p->head += count;
+    lab_ring_show_sent(p, count);
     if (!LAB_RING_LIKELY(p->room_to - p->head > p->refresh))
         lab_ring_look_for_room(p);
     if (view->plan.sleeps)

@@ -61,10 +61,9 @@ static long futex(_Atomic uint32_t *word, int operation, uint32_t value, const s
     return syscall(SYS_futex, word, operation, value, until, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
-void lab_wait_wake_now(struct lab_sleeper *sleeper)
+bool lab_wait_wake_now(struct lab_sleeper *sleeper)
 {
-    if (atomic_exchange_explicit(&sleeper->asleep, 0, memory_order_relaxed))
-        futex(&sleeper->asleep, FUTEX_WAKE, 1, NULL);
+    return atomic_exchange_explicit(&sleeper->asleep, 0, memory_order_relaxed) && futex(&sleeper->asleep, FUTEX_WAKE, 1, NULL) > 0;
 }
 
 void lab_wait_sleep(struct lab_sleeper *sleeper, uint64_t deadline_ns)

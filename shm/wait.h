@@ -81,7 +81,8 @@ static inline void lab_wait_pause(void)
 #endif
 }
 
-void lab_wait_wake_now(struct lab_sleeper *sleeper);
+/* Whether it was asleep. Where many sleep and one is to be woken, the next is tried if not. */
+bool lab_wait_wake_now(struct lab_sleeper *sleeper);
 
 /* To be called after the condition of the sleeper was made true. */
 static inline void lab_wait_wake(struct lab_sleeper *sleeper)
