@@ -1,16 +1,11 @@
 /* shm-ring: a single-producer single-consumer ring (shm/ring.h) in a sealed memfd (shm/segment.h). Both roles inherit a
  * descriptor of the same memory. The kernel does not tell about a dead peer: hangup marks it in the ring and wakes whoever
  * sleeps there. */
-#include "node/transport.h"
+#include "node/transports/inherited.h"
 
-#include "base/error.h"
 #include "shm/ring.h"
-#include "shm/segment.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
 
 struct ring_end {
     struct lab_end end;
@@ -49,24 +44,7 @@ static int ring_provision(const struct lab_channel *channel, struct lab_wire *re
     lab_ring_init(segment.memory, &config, &shape);
     lab_segment_ready(&segment);
 
-    /* Each role owns and closes its own, even when both are in one process. */
-    int other = fcntl(segment.fd, F_DUPFD_CLOEXEC, 0);
-    if (other < 0)
-        err = lab_fail(errno, "cannot duplicate the descriptor of channel %u", channel->id);
-    else
-        *ret_wire = (struct lab_wire){.fd = {[LAB_TX] = lab_segment_take_fd(&segment), [LAB_RX] = other}};
-    lab_segment_fini(&segment);
-    return err;
-}
-
-static void ring_retire(const struct lab_channel *channel, struct lab_wire *wire)
-{
-    (void)channel;
-    for (int role = 0; role < 2; role++) {
-        if (wire->fd[role] >= 0)
-            close(wire->fd[role]);
-        wire->fd[role] = -1;
-    }
+    return lab_inherited_hand_out(&segment, channel, ret_wire);
 }
 
 static void ring_hangup(const struct lab_channel *channel, const struct lab_wire *wire, enum lab_role dead)
@@ -100,9 +78,7 @@ static int ring_open(struct lab_end *end, uint64_t deadline_ns)
         lab_segment_fini(&ring->segment);
         return err;
     }
-    /* The mapping is all that is needed; the descriptor is this end's and has done its work. */
-    close(end->wire.fd[end->role]);
-    end->wire.fd[end->role] = -1;
+    lab_inherited_attached(end);
     return 0;
 }
 
@@ -137,7 +113,7 @@ const struct lab_transport_ops lab_ops_shm_ring = {
     .name = "shm-ring",
     .end_bytes = sizeof(struct ring_end),
     .provision = ring_provision,
-    .retire = ring_retire,
+    .retire = lab_inherited_retire,
     .hangup = ring_hangup,
     .open = ring_open,
     .close = ring_close,
