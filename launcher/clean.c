@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "launcher/process.h"
+#include "node/transport.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -14,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -304,4 +306,34 @@ int lab_clean_shm(const char *directory, time_t since, FILE *told, bool look_onl
     }
     free(files);
     return err ? err : removed;
+}
+
+/* Whether a segment was made by one of our nodes that did not live to attach it. A maker in another pid namespace shows as 0. */
+static bool left_behind(int key, int id, struct shmid_ds *ret_facts)
+{
+    if (((uint32_t)key & LAB_SYSV_KEY_MASK) != LAB_SYSV_KEY || shmctl(id, IPC_STAT, ret_facts) < 0)
+        return false;
+    return ret_facts->shm_perm.cuid == geteuid() && ret_facts->shm_nattch == 0 && ret_facts->shm_cpid > 0 &&
+           kill(ret_facts->shm_cpid, 0) < 0 && errno == ESRCH;
+}
+
+int lab_clean_sysv(FILE *told, bool look_only)
+{
+    FILE *list = fopen("/proc/sysvipc/shm", "re");
+    if (!list)
+        return 0; /* a kernel without them */
+    char line[512], what[96];
+    int removed = 0, key, id;
+    while (fgets(line, sizeof line, list)) {
+        struct shmid_ds facts;
+        if (sscanf(line, "%d %d", &key, &id) != 2 || !left_behind(key, id, &facts))
+            continue;
+        if (!look_only && shmctl(id, IPC_RMID, NULL) < 0)
+            continue;
+        removed++;
+        snprintf(what, sizeof what, "System V segment %d (%zu bytes)", id, (size_t)facts.shm_segsz);
+        say(told, look_only, what, "removed", "its maker is gone");
+    }
+    fclose(list);
+    return removed;
 }

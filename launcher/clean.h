@@ -3,7 +3,7 @@
  * Every process that a crew starts carries a mark in its environment, which descendants inherit wherever they are reparented
  * to: the launcher's pid and start time, its pid namespace and the kernel's boot id (so that another container or another host
  * never judges it), and the number of the crew. Shared-memory files of MPI belong to a dead run when this user owns them and no
- * process maps or has opened them.
+ * process maps or has opened them; a System V segment with a key of ours does when nobody has attached it and its maker is gone.
  *
  *     char mark[LAB_CLEAN_MARK];
  *     lab_clean_mark(mark);                        // one more variable for the environment of what is started
@@ -36,5 +36,8 @@ int lab_clean_orphans(FILE *told, bool look_only);
  * they were changed at or after `since` (seconds of the wall clock; 0: whenever). Says what on `told`. Returns how many, or
  * -errno with the record when the directory cannot be read. */
 int lab_clean_shm(const char *directory, time_t since, FILE *told, bool look_only);
+
+/* Removes the System V segments of this user that a node was killed over (shm/backing.h), those of this IPC namespace. Returns how many. */
+int lab_clean_sysv(FILE *told, bool look_only);
 
 #endif

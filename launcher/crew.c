@@ -263,6 +263,7 @@ static void wait_until_gone(struct lab_crew *crew, uint64_t deadline_ns)
 
 static void clean_shared_memory(const struct lab_crew *crew)
 {
+    lab_clean_sysv(NULL, false);
     if (!crew->world)
         lab_clean_shm(SHARED_MEMORY, crew->started, NULL, false);
     if (!crew->lab)

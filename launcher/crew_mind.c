@@ -1,4 +1,4 @@
-/* A process that outlives those that it minds, and removes what they leave in /dev/shm when they are all killed at once. */
+/* A process that outlives those that it minds, and removes what they leave of shared memory when they are all killed at once. */
 #include "launcher/crew_world.h"
 
 #include "base/clock.h"
@@ -30,6 +30,7 @@ static _Noreturn void mind(int minded, const char *mark, time_t since)
     if (mark)
         lab_clean_marked(mark, lab_now_ns() + SWEEP_S * LAB_NS_PER_S);
     lab_clean_shm(SHARED_MEMORY, since, NULL, false);
+    lab_clean_sysv(NULL, false);
     _exit(0);
 }
 

@@ -14,6 +14,7 @@
 void lab_machine_read(struct lab_machine *ret_machine)
 {
     *ret_machine = (struct lab_machine){.cpu_count = 0};
+    lab_huge_pages_read(&ret_machine->huge_pages);
     cpu_set_t allowed;
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
         return;
@@ -26,7 +27,7 @@ _Static_assert(sizeof((struct lab_machine *)0)->cpus / sizeof(int) >= CPU_SETSIZ
 
 int lab_machine_parse(const char *cpus, struct lab_machine *ret_machine)
 {
-    struct lab_machine machine = {.cpu_count = 0};
+    struct lab_machine machine = {.huge_pages.size = 2 << 20};
     const size_t room = sizeof machine.cpus / sizeof *machine.cpus;
     const char *at = cpus;
     do {

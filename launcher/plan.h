@@ -42,6 +42,7 @@ struct lab_plan_cell {
     const struct lab_topology *topology;
     enum lab_wait wait;
     enum lab_unit unit;
+    enum lab_backing backing;
     uint64_t size_bytes;
     uint32_t nodes, workers; /* workers per node; 0: the nodes talk */
     uint32_t parties;        /* nodes * workers, or nodes */
@@ -65,14 +66,16 @@ struct lab_plan {
     uint32_t nodes_max;  /* of the cells that run */
 };
 
-/* What the machine offers, for placements that it cannot do; cpus are those the launcher may use. */
+/* What the machine offers, for what it cannot do; cpus are those the launcher may use. */
 struct lab_machine {
     int cpus[1024];
     uint32_t cpu_count;
     bool apart; /* several nodes are on other machines too, which nobody has named (a user's mpirun over several hosts) */
+    struct lab_huge_pages huge_pages;
 };
 void lab_machine_read(struct lab_machine *ret_machine);
-int lab_machine_parse(const char *cpus, struct lab_machine *ret_machine); /* "0,1,4-7"; -EINVAL */
+/* One with these cpus, and no huge pages: "0,1,4-7"; -EINVAL. */
+int lab_machine_parse(const char *cpus, struct lab_machine *ret_machine);
 
 /* An impossible *request* (a block that leaves no cell at all, 0 nodes) is -EINVAL with file:line:column; an impossible
  * *combination* is a skipped cell. The plan refers to the experiment, which must outlive it. */

@@ -104,7 +104,7 @@ static void take_asked(struct making *making)
 /* Keys whose other values belong to what this version does not do. */
 static int check_version(struct making *making)
 {
-    static const enum lab_axis only_default[] = {LAB_AXIS_BACKING, LAB_AXIS_DELIVERY, LAB_AXIS_TEMPERATURE};
+    static const enum lab_axis only_default[] = {LAB_AXIS_DELIVERY, LAB_AXIS_TEMPERATURE};
     static const enum lab_axis never[] = {LAB_AXIS_WORKLOAD, LAB_AXIS_INPUT, LAB_AXIS_RATE, LAB_AXIS_ARRIVALS, LAB_AXIS_SPIN_LIMIT};
     const char *const *asked = making->cell->asked;
     for (size_t i = 0; i < sizeof only_default / sizeof *only_default; i++)
@@ -280,14 +280,83 @@ static int take_depth(struct making *making)
     return 0;
 }
 
-/* ---- placement ---- */
-
-/* On other machines; virtual hosts share the cpus of this one. Parties on hosts that nobody has named may be on one, and are
+/* On other machines; virtual hosts share what this one has. Parties on hosts that nobody has named may be on one, and are
  * placed as if they were. */
 static bool elsewhere(const struct making *making)
 {
     return making->cell->crosses_hosts && !making->site->lab;
 }
+
+/* ---- what shared memory is made of ---- */
+
+/* Huge pages that one way of an edge takes, at each of its `hops`. */
+static int count_huge_pages(const struct making *making, struct lab_channel channel, uint64_t hops, uint64_t *pages)
+{
+    const struct lab_transport_ops *ops = lab_transport_ops(making->cell->transport);
+    size_t bytes, page = making->site->machine->huge_pages.size;
+    int err = ops ? ops->memory(&channel, &bytes) : -ENOPKG;
+    if (!err)
+        *pages += hops * ((lab_backing_bytes(LAB_BACKING_MEMFD, bytes) + page - 1) / page);
+    return err;
+}
+
+/* An edge between nodes of this machine has a leg at each of them. */
+static int count_hops(const struct lab_plan_cell *cell, uint64_t *ret_hops)
+{
+    size_t count = cell->topology->edge_count(cell->parties);
+    struct lab_edge *edges = calloc(count + 1, sizeof *edges);
+    if (!edges)
+        return out_of_memory();
+    cell->topology->edges(cell->parties, edges);
+    *ret_hops = count;
+    for (size_t i = 0; i < count; i++)
+        *ret_hops += edges[i].client / cell->workers != edges[i].server / cell->workers;
+    free(edges);
+    return 0;
+}
+
+static int check_huge_pages(struct making *making)
+{
+    struct lab_plan_cell *cell = making->cell;
+    const struct lab_huge_pages *there = &making->site->machine->huge_pages;
+    char mend[LAB_HUGE_PAGES_TEXT];
+    uint64_t wanted = 0, hops = 0;
+    uint32_t size = (uint32_t)cell->size_bytes;
+    const struct lab_channel forward = {
+        .transport = cell->transport, .wait = cell->wait, .backing = cell->backing, .message_max = size, .window = cell->window, .batch = cell->batch};
+    struct lab_channel backward = forward;
+    backward.message_max = cell->pattern->reply_bytes(size);
+    backward.window = cell->pattern->reply_window(cell->window);
+    backward.batch = 1;
+    int err = count_hops(cell, &hops);
+    if (err)
+        return err;
+    err = there->size ? count_huge_pages(making, forward, hops, &wanted) : 0;
+    if (!err && there->size)
+        err = count_huge_pages(making, backward, hops, &wanted);
+    if (err)
+        return skip(making, "%s", lab_error_last()->text);
+    return there->size && wanted <= there->free ? 0 : skip(making, "backing: %s", lab_huge_pages_mend(there, wanted, mend));
+}
+
+static int take_backing(struct making *making)
+{
+    struct lab_plan_cell *cell = making->cell;
+    const char *name = cell->asked[LAB_AXIS_BACKING];
+    if (lab_backing_named(name, &cell->backing))
+        return skip(making, "the backing %s is not in this version", name);
+    if (cell->backing == LAB_BACKING_MEMFD)
+        return 0;
+    if (strcmp(cell->transport->name, cell->asked[LAB_AXIS_TRANSPORT]) != 0 || !(cell->transport->caps & LAB_CAP_BACKING))
+        return skip(making, "backing: %s is what shared memory is made of, and %s has none of ours", name, cell->asked[LAB_AXIS_TRANSPORT]);
+    if (elsewhere(making))
+        return 0; /* what there is on other machines, they will tell */
+    if (lab_backing_usable(cell->backing))
+        return skip(making, "backing: %s: %s", name, lab_error_last()->text);
+    return cell->backing == LAB_BACKING_HUGEPAGE ? check_huge_pages(making) : 0;
+}
+
+/* ---- placement ---- */
 
 /* Whose cpus a party takes. */
 static size_t host_of(const struct making *making, uint32_t party)
@@ -419,7 +488,7 @@ static int take_places(struct making *making)
 
 int lab_plan_cell_make(const struct lab_site *site, const struct lab_combination *combination, struct lab_plan_cell *ret_cell)
 {
-    static int (*const steps[])(struct making *) = {check_version, take_names, take_wait, take_unit, take_shape, take_depth, take_places};
+    static int (*const steps[])(struct making *) = {check_version, take_names, take_wait, take_unit, take_shape, take_depth, take_backing, take_places};
     struct making making = {site, combination, ret_cell};
     *ret_cell = (struct lab_plan_cell){0};
     take_asked(&making);
@@ -476,7 +545,7 @@ bool lab_plan_cell_same(const struct lab_plan_cell *a, const struct lab_plan_cel
         return false;
     if (!a->skip)
         return a->transport == b->transport && a->link == b->link && a->pattern == b->pattern && a->topology == b->topology &&
-               a->wait == b->wait && a->unit == b->unit && a->verify_all == b->verify_all;
+               a->wait == b->wait && a->unit == b->unit && a->backing == b->backing && a->verify_all == b->verify_all;
     for (enum lab_axis axis = 0; axis < LAB_AXES; axis++) {
         const char *of_a = a->asked[axis] ? a->asked[axis] : "", *of_b = b->asked[axis] ? b->asked[axis] : "";
         if (!lab_axis_numeric(axis) && strcmp(of_a, of_b) != 0)

@@ -38,7 +38,7 @@ static bool same_group(const struct lab_plan_cell *a, const struct lab_plan_cell
 static bool same_line(const struct lab_plan_cell *a, const struct lab_plan_cell *b)
 {
     bool asked = a->asked[LAB_AXIS_WINDOW] && b->asked[LAB_AXIS_WINDOW];
-    return same_group(a, b) && a->transport == b->transport && a->link == b->link && a->wait == b->wait && a->unit == b->unit && a->batch == b->batch &&
+    return same_group(a, b) && a->transport == b->transport && a->link == b->link && a->wait == b->wait && a->unit == b->unit && a->backing == b->backing && a->batch == b->batch &&
            a->verify_all == b->verify_all && a->baseline == b->baseline &&
            !a->asked[LAB_AXIS_WINDOW] == !b->asked[LAB_AXIS_WINDOW] && (!asked || a->window == b->window);
 }
@@ -87,6 +87,8 @@ static void put_line(struct printing *printing, size_t from)
         used += (size_t)snprintf(text + used, sizeof text - used, "  window %u", first->window);
     if (first->batch > 1 && used < sizeof text)
         used += (size_t)snprintf(text + used, sizeof text - used, "  batch %u", first->batch);
+    if (first->backing != LAB_BACKING_MEMFD && used < sizeof text)
+        used += (size_t)snprintf(text + used, sizeof text - used, "  backing %s", lab_backing_name(first->backing));
     if (!first->verify_all && used < sizeof text)
         used += (size_t)snprintf(text + used, sizeof text - used, "  verify sample");
     if (first->baseline && used < sizeof text)

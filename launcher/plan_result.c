@@ -13,6 +13,8 @@ static const char *options_of(struct lab_run *run, const struct lab_plan_cell *c
     int used = snprintf(text, sizeof text, "{\"window\": %u, \"batch\": %u", cell->window, cell->batch);
     if (cell->link)
         used += snprintf(text + used, sizeof text - (size_t)used, ", \"link\": \"%s\"", cell->link->name);
+    if (cell->backing != LAB_BACKING_MEMFD)
+        used += snprintf(text + used, sizeof text - (size_t)used, ", \"backing\": \"%s\"", lab_backing_name(cell->backing));
     if (!cell->verify_all)
         used += snprintf(text + used, sizeof text - (size_t)used, ", \"verify\": \"sample\"");
     snprintf(text + used, sizeof text - (size_t)used, "}");

@@ -37,6 +37,7 @@ int lab_verb_clean(const struct lab_arguments *arguments)
     int found[] = {
         lab_clean_orphans(told, look_only),
         lab_clean_shm("/dev/shm", 0, told, look_only),
+        lab_clean_sysv(told, look_only),
         clean_lab(told, look_only),
     };
     int total = 0;

@@ -22,6 +22,7 @@
 #ifndef LAB_NODE_TRANSPORT_H
 #define LAB_NODE_TRANSPORT_H
 
+#include "shm/backing.h" /* enum lab_backing: what shared memory is made of */
 #include "shm/span.h" /* struct lab_span: messages that are written or read in place */
 #include "shm/wait.h" /* enum lab_wait: how an end waits for the other side */
 
@@ -41,6 +42,7 @@ enum lab_capability {
     LAB_CAP_WORLD = 1 << 5,  /* its ends are ranks of an MPI world */
     LAB_CAP_SELF = 1 << 6,   /* both ends are in one process: it carries messages to itself */
     LAB_CAP_PEER_DEATH = 1 << 7, /* the mechanism itself reports a killed peer; without it the node's hangup does */
+    LAB_CAP_BACKING = 1 << 8, /* its messages lie in shared memory of ours, which may be of any backing */
 };
 
 struct lab_transport {
@@ -66,6 +68,7 @@ enum { LAB_ADDRESS_MAX = 128 };
 struct lab_channel {
     const struct lab_transport *transport;
     enum lab_wait wait;
+    enum lab_backing backing; /* memfd without LAB_CAP_BACKING */
     uint32_t id;          /* unique within a launch */
     uint32_t epoch;       /* the launch: a library that outlives it must not take one launch's message for another's */
     uint32_t message_max; /* the longest message that will be sent, bytes, headers of ours included */
@@ -81,6 +84,7 @@ struct lab_channel {
 struct lab_wire {
     int fd[2];                     /* to inherit, by role; -1: none. The two may be the same descriptor. */
     char address[LAB_ADDRESS_MAX]; /* where TX reaches RX; "" when inherited descriptors are enough */
+    void *held;                    /* the node's own, from provision to retire: no end sees it */
 };
 
 struct lab_end; /* below */
@@ -95,6 +99,9 @@ struct lab_transport_ops {
     int (*provision)(const struct lab_channel *channel, struct lab_wire *ret_wire);
     void (*retire)(const struct lab_channel *channel, struct lab_wire *wire);
     void (*hangup)(const struct lab_channel *channel, const struct lab_wire *wire, enum lab_role dead);
+
+    /* Bytes of shared memory that provision would take for the channel, for whoever plans; LAB_CAP_BACKING only, and then always. */
+    int (*memory)(const struct lab_channel *channel, size_t *ret_bytes);
 
     /* Worker side. `open` finds channel, role and wire filled in, owns wire.fd[role] on success only. `close` never fails
      * and never blocks for longer than 1 s; the peer then gets -EPIPE after it has received everything. */

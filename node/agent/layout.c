@@ -48,6 +48,7 @@ struct maker {
     const Lab__Assign *assign;
     const struct lab_transport *transport, *link;
     enum lab_wait wait;
+    enum lab_backing backing;
     uint32_t epoch;
     struct lab_layout *layout;
 };
@@ -68,6 +69,7 @@ static struct lab_channel channel_for(const struct maker *m, const struct lab_tr
     return (struct lab_channel){
         .transport = transport, .wait = wait_for(transport, m->wait), .id = number, .epoch = m->epoch, .message_max = message_max,
         .window = flow->window, .batch = transport->caps & LAB_CAP_BATCH ? flow->batch : 1,
+        .backing = transport->caps & LAB_CAP_BACKING ? m->backing : LAB_BACKING_MEMFD,
     };
 }
 
@@ -192,6 +194,8 @@ int lab_layout_make(const Lab__Assign *assign, uint32_t epoch, uint32_t node, st
     err = lab_wait_named(cell->wait, &m.wait);
     if (!err)
         err = lab_unit_named(cell->unit, &layout.unit);
+    if (!err)
+        err = lab_backing_named(cell->backing, &m.backing);
     if (err)
         return err;
     if (layout.nodes_talk && layout.unit != LAB_UNIT_PROCESS)

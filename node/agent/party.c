@@ -72,6 +72,7 @@ static void brief_end(struct briefing *briefing, const struct lab_launch_run *la
     Lab__End end = LAB__END__INIT;
     end.transport = (char *)(uintptr_t)channel->transport->name;
     end.wait = (char *)(uintptr_t)lab_wait_name(channel->wait);
+    end.backing = (char *)(uintptr_t)lab_backing_name(channel->backing);
     end.channel = channel->id;
     end.fd = hand_over(briefing, wire->fd[role]);
     end.address = (char *)(uintptr_t)wire->address;

@@ -23,6 +23,7 @@ enum {
     WORLD = LAB_CAP_WORLD,
     SELF = LAB_CAP_SELF,
     PEER_DEATH = LAB_CAP_PEER_DEATH,
+    BACKING = LAB_CAP_BACKING,
     SPIN = LAB_WAIT_BIT(LAB_WAIT_SPIN),
     YIELD = LAB_WAIT_BIT(LAB_WAIT_YIELD),
     ADAPTIVE = LAB_WAIT_BIT(LAB_WAIT_ADAPTIVE),
@@ -136,6 +137,10 @@ static int check(const struct lab_channel *channel)
     if (channel->wait >= LAB_WAITS || !(card->waits & LAB_WAIT_BIT(channel->wait))) {
         const char *name = lab_wait_name(channel->wait);
         return lab_refuse(ENOTSUP, "the transport '%s' cannot wait by '%s'", card->name, name ? name : "?");
+    }
+    if (channel->backing != LAB_BACKING_MEMFD && !(channel->backing < LAB_BACKINGS && card->caps & LAB_CAP_BACKING)) {
+        const char *name = lab_backing_name(channel->backing);
+        return lab_refuse(ENOTSUP, "the transport '%s' has no shared memory of backing '%s'", card->name, name ? name : "?");
     }
     if (channel->message_max == 0 || channel->message_max > card->message_max)
         return lab_refuse(EMSGSIZE, "the transport '%s' carries messages of 1 to %llu bytes, not %u", card->name,

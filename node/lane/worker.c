@@ -89,6 +89,8 @@ static int open_end(const Lab__End *told, uint32_t epoch, enum lab_role role, st
         .rank = {told->tx_rank, told->rx_rank},
     };
     int err = transport ? lab_wait_named(told->wait, &channel.wait) : lab_refuse(EPROTO, "there is no transport named '%s' here", told->transport);
+    if (!err)
+        err = lab_backing_named(told->backing, &channel.backing);
     if (err) {
         drop_end(told);
         return err;

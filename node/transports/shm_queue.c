@@ -1,10 +1,9 @@
-/* shm-queue: a queue of many producers and many consumers (shm/queue.h) in a sealed memfd (shm/segment.h), here with one of each. The
+/* shm-queue: a queue of many producers and many consumers (shm/queue.h), here with one of each. The
  * kernel does not tell about a dead peer: hangup marks it in the queue, takes back what it held, and wakes whoever sleeps there. */
-#include "node/transports/inherited.h"
+#include "node/transports/memory.h"
 
+#include "base/error.h"
 #include "shm/queue.h"
-
-#include <stdio.h>
 
 enum { SEAT = 0 }; /* of either role: a channel has one end of each */
 
@@ -29,31 +28,36 @@ static struct lab_queue_config config_of(const struct lab_channel *channel)
 
 /* ---- the node's side ---- */
 
-static int queue_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
+static int queue_memory(const struct lab_channel *channel, size_t *ret_bytes)
 {
     struct lab_queue_config config = config_of(channel);
     struct lab_queue_shape shape;
     int err = lab_queue_shape(&config, &shape);
-    if (err)
-        return lab_while(err, "making channel %u", channel->id);
+    if (!err)
+        *ret_bytes = shape.size;
+    return err;
+}
 
-    char name[24];
-    snprintf(name, sizeof name, "queue-%u", channel->id);
+static int queue_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
+{
+    struct lab_queue_config config = config_of(channel);
+    struct lab_queue_shape shape;
     struct lab_segment segment;
-    err = lab_segment_create(name, shape.size, &segment);
+    int err = lab_queue_shape(&config, &shape);
+    if (!err)
+        err = lab_memory_make(channel, "queue", shape.size, &segment);
     if (err)
-        return lab_while(err, "making a queue of %u messages of %u bytes", shape.ring.slots, channel->message_max);
+        return lab_while(err, "making a queue of %u messages of %u bytes", channel->window, channel->message_max);
     lab_queue_init(segment.memory, &config, &shape);
-    lab_segment_ready(&segment);
-    return lab_inherited_hand_out(&segment, channel, ret_wire);
+    return lab_memory_hand_over(&segment, ret_wire);
 }
 
 static void queue_hangup(const struct lab_channel *channel, const struct lab_wire *wire, enum lab_role dead)
 {
     struct lab_queue_config config = config_of(channel);
     struct lab_segment segment;
-    /* Made and sealed by queue_provision: it can be mapped, or the machine has no memory left to tell anyone anything. */
-    if (lab_segment_attach(wire->fd[dead], 0, &segment))
+    /* Made by queue_provision: it can be mapped, or the machine has no memory left to tell anyone anything. */
+    if (lab_memory_map(channel, wire, dead, 0, &segment))
         return;
     lab_queue_hangup(segment.memory, &config, (enum lab_queue_side)dead, SEAT);
     lab_segment_fini(&segment);
@@ -70,17 +74,16 @@ static int queue_open(struct lab_end *end, uint64_t deadline_ns)
 {
     struct queue_end *queue = queue_of(end);
     struct lab_queue_config config = config_of(&end->channel);
-    int err = lab_segment_attach(end->wire.fd[end->role], deadline_ns, &queue->segment);
+    int err = lab_memory_map(&end->channel, &end->wire, end->role, deadline_ns, &queue->segment);
     if (err)
         return err;
     err = end->role == LAB_TX ? lab_queue_produce(&queue->producer, queue->segment.memory, queue->segment.size, &config, SEAT)
                               : lab_queue_consume(&queue->consumer, queue->segment.memory, queue->segment.size, &config, SEAT);
-    if (err) {
+    if (err)
         lab_segment_fini(&queue->segment);
-        return err;
-    }
-    lab_inherited_attached(end);
-    return 0;
+    else
+        lab_memory_mapped(end);
+    return err;
 }
 
 static void queue_close(struct lab_end *end)
@@ -115,8 +118,9 @@ const struct lab_transport_ops lab_ops_shm_queue = {
     .name = "shm-queue",
     .end_bytes = sizeof(struct queue_end),
     .provision = queue_provision,
-    .retire = lab_inherited_retire,
+    .retire = lab_memory_retire,
     .hangup = queue_hangup,
+    .memory = queue_memory,
     .open = queue_open,
     .close = queue_close,
     .reserve = queue_reserve,

@@ -1,11 +1,9 @@
-/* shm-ring: a single-producer single-consumer ring (shm/ring.h) in a sealed memfd (shm/segment.h). Both roles inherit a
- * descriptor of the same memory. The kernel does not tell about a dead peer: hangup marks it in the ring and wakes whoever
- * sleeps there. */
-#include "node/transports/inherited.h"
+/* shm-ring: a single-producer single-consumer ring (shm/ring.h). The kernel does not tell about a dead peer: hangup marks it in the
+ * ring and wakes whoever sleeps there. */
+#include "node/transports/memory.h"
 
+#include "base/error.h"
 #include "shm/ring.h"
-
-#include <stdio.h>
 
 struct ring_end {
     struct lab_end end;
@@ -27,32 +25,35 @@ static struct lab_ring_config config_of(const struct lab_channel *channel)
 
 /* ---- the node's side ---- */
 
-static int ring_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
+static int ring_memory(const struct lab_channel *channel, size_t *ret_bytes)
 {
     struct lab_ring_config config = config_of(channel);
     struct lab_ring_shape shape;
     int err = lab_ring_shape(&config, &shape);
-    if (err)
-        return lab_while(err, "making channel %u", channel->id);
+    if (!err)
+        *ret_bytes = shape.size;
+    return err;
+}
 
-    char name[24];
-    snprintf(name, sizeof name, "ring-%u", channel->id);
+static int ring_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
+{
+    struct lab_ring_config config = config_of(channel);
+    struct lab_ring_shape shape;
     struct lab_segment segment;
-    err = lab_segment_create(name, shape.size, &segment);
+    int err = lab_ring_shape(&config, &shape);
+    if (!err)
+        err = lab_memory_make(channel, "ring", shape.size, &segment);
     if (err)
-        return lab_while(err, "making a ring of %u messages of %u bytes", shape.slots, shape.message_max);
+        return lab_while(err, "making a ring of %u messages of %u bytes", channel->window, channel->message_max);
     lab_ring_init(segment.memory, &config, &shape);
-    lab_segment_ready(&segment);
-
-    return lab_inherited_hand_out(&segment, channel, ret_wire);
+    return lab_memory_hand_over(&segment, ret_wire);
 }
 
 static void ring_hangup(const struct lab_channel *channel, const struct lab_wire *wire, enum lab_role dead)
 {
-    (void)channel;
     struct lab_segment segment;
-    /* Made and sealed by ring_provision: it can be mapped, or the machine has no memory left to tell anyone anything. */
-    if (lab_segment_attach(wire->fd[dead], 0, &segment))
+    /* Made by ring_provision: it can be mapped, or the machine has no memory left to tell anyone anything. */
+    if (lab_memory_map(channel, wire, dead, 0, &segment))
         return;
     lab_ring_hangup(segment.memory, (enum lab_ring_side)dead);
     lab_segment_fini(&segment);
@@ -69,17 +70,16 @@ static int ring_open(struct lab_end *end, uint64_t deadline_ns)
 {
     struct ring_end *ring = ring_of(end);
     struct lab_ring_config config = config_of(&end->channel);
-    int err = lab_segment_attach(end->wire.fd[end->role], deadline_ns, &ring->segment);
+    int err = lab_memory_map(&end->channel, &end->wire, end->role, deadline_ns, &ring->segment);
     if (err)
         return err;
     err = end->role == LAB_TX ? lab_ring_produce(&ring->producer, ring->segment.memory, ring->segment.size, &config)
                               : lab_ring_consume(&ring->consumer, ring->segment.memory, ring->segment.size, &config);
-    if (err) {
+    if (err)
         lab_segment_fini(&ring->segment);
-        return err;
-    }
-    lab_inherited_attached(end);
-    return 0;
+    else
+        lab_memory_mapped(end);
+    return err;
 }
 
 static void ring_close(struct lab_end *end)
@@ -113,8 +113,9 @@ const struct lab_transport_ops lab_ops_shm_ring = {
     .name = "shm-ring",
     .end_bytes = sizeof(struct ring_end),
     .provision = ring_provision,
-    .retire = lab_inherited_retire,
+    .retire = lab_memory_retire,
     .hangup = ring_hangup,
+    .memory = ring_memory,
     .open = ring_open,
     .close = ring_close,
     .reserve = ring_reserve,

@@ -15,16 +15,30 @@ struct scene {
     const struct scenario *scenario;
     const struct lab_transport *transport;
     enum lab_wait wait;
+    enum lab_backing backing;
 };
 
 static int world_rank = -1, world_fd = -1; /* set where we are one rank of two */
-static bool own_shm; /* /dev/shm is ours alone: what appears in it, a transport has left there */
+/* /dev/shm, $TMPDIR and the IPC namespace are ours alone: what appears in them, a transport has left there. */
+static bool own_shm;
+static char room[] = "/tmp/ipclab-contract-XXXXXX";
 
-/* Others on this machine use /dev/shm too. A user who may not have one of his own goes without that check. */
+/* Others on this machine use them too. A user who may not have one of his own goes without that check. */
 static bool make_own_shm(void)
 {
-    return (unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0) &&
+    return (unshare(CLONE_NEWNS | CLONE_NEWIPC) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC) == 0) &&
            mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 && mount("none", "/dev/shm", "tmpfs", 0, NULL) == 0;
+}
+
+static size_t count_left(void)
+{
+    size_t segments = 0;
+    FILE *list = fopen("/proc/sysvipc/shm", "re");
+    for (int c; list && (c = getc(list)) != EOF;)
+        segments += c == '\n';
+    if (list)
+        fclose(list);
+    return segments + count_entries("/dev/shm") + count_entries(room);
 }
 
 static struct lab_channel channel_of(const struct scene *scene)
@@ -33,6 +47,7 @@ static struct lab_channel channel_of(const struct scene *scene)
     return (struct lab_channel){
         .transport = scene->transport,
         .wait = scene->wait,
+        .backing = scene->backing,
         .id = ++id,
         .message_max = scene->scenario->message_max,
         .window = scene->scenario->window,
@@ -40,6 +55,22 @@ static struct lab_channel channel_of(const struct scene *scene)
         .crosses_nodes = scene->transport->caps & LAB_CAP_NODES,
         .rank = {[LAB_TX] = 0, [LAB_RX] = 1},
     };
+}
+
+/* Whether this machine has what the channel is to be made of; the reason is recorded if not. */
+static int lacking(const struct lab_channel *channel, const struct lab_transport_ops *ops)
+{
+    struct lab_huge_pages pages;
+    char mend[LAB_HUGE_PAGES_TEXT];
+    size_t bytes = 0;
+    int err = lab_backing_usable(channel->backing);
+    if (err || channel->backing != LAB_BACKING_HUGEPAGE)
+        return err;
+    lab_assert_ok(ops->memory(channel, &bytes));
+    uint64_t wanted = lab_backing_bytes(LAB_BACKING_HUGEPAGE, bytes);
+    lab_huge_pages_read(&pages);
+    wanted /= pages.size ? pages.size : 1;
+    return wanted > pages.free ? lab_refuse(ENOMEM, "%s", lab_huge_pages_mend(&pages, wanted, mend)) : 0;
 }
 
 static void play(void **state)
@@ -53,6 +84,8 @@ static void play(void **state)
         return;
     }
     bool world = scene->transport->caps & LAB_CAP_WORLD;
+    if (lacking(&channel, ops))
+        lab_test_skip(lab_error_last()->text);
     if (scene->transport->caps & scenario->without)
         lab_test_skip(world ? "MPI can neither take back a send that has begun nor tell of a peer that is gone"
                             : "both ends are in one process: there is no peer to kill");
@@ -67,7 +100,7 @@ static void play(void **state)
     }
 
     int status[2] = {0};
-    size_t descriptors = count_entries("/proc/self/fd"), in_shm = count_entries("/dev/shm");
+    size_t descriptors = count_entries("/proc/self/fd"), left = count_left();
     if (scene->transport->caps & LAB_CAP_SELF)
         lab_assert_ok(duet_play_self(&channel, ops, scenario->tx, scenario->rx, status));
     else
@@ -80,7 +113,7 @@ static void play(void **state)
     }
     assert_int_equal(count_entries("/proc/self/fd"), descriptors);
     if (own_shm)
-        assert_int_equal(count_entries("/dev/shm"), in_shm);
+        assert_int_equal(count_left(), left);
 }
 
 static void the_card_says_what_the_functions_do(void **state)
@@ -107,6 +140,7 @@ static void the_card_says_what_the_functions_do(void **state)
     assert_int_equal(loan, ops->release != NULL);
     assert_int_equal(copy, ops->send != NULL);
     assert_int_equal(copy, ops->recv != NULL);
+    assert_int_equal((card->caps & LAB_CAP_BACKING) != 0, ops->memory != NULL);
     /* A batch is a span; a copying transport has none to hand over. */
     assert_true(loan || !(card->caps & LAB_CAP_BATCH));
     /* Where the mechanism tells of a dead peer, the node has nothing to tell. */
@@ -143,6 +177,9 @@ static void what_a_transport_cannot_do_is_refused(void **state)
     bad.batch = 2;
     lab_assert_fails(lab_end_open(&bad, LAB_TX, &wire, NULL, 0, &end), ENOTSUP);
     bad = channel;
+    bad.backing = LAB_BACKING_POSIX;
+    lab_assert_fails(lab_end_open(&bad, LAB_TX, &wire, NULL, 0, &end), ENOTSUP);
+    bad = channel;
     bad.window = 0;
     lab_assert_fails(lab_end_open(&bad, LAB_TX, &wire, NULL, 0, &end), EINVAL);
     bad = channel;
@@ -152,7 +189,7 @@ static void what_a_transport_cannot_do_is_refused(void **state)
     lab_end_close(NULL);
 }
 
-/* ---- every scenario over every transport and wait ---- */
+/* ---- every scenario over every transport and wait; over every backing those that say most of memory ---- */
 
 enum { TESTS_MAX = 1024 };
 static struct CMUnitTest tests[TESTS_MAX];
@@ -160,13 +197,14 @@ static struct scene scenes[TESTS_MAX];
 static char names[TESTS_MAX][160];
 static size_t count;
 
-static void add(const struct scenario *scenario, const struct lab_transport *transport, enum lab_wait wait)
+static void add(const struct scenario *scenario, const struct lab_transport *transport, enum lab_wait wait, enum lab_backing backing)
 {
     if (count == TESTS_MAX)
         abort();
-    scenes[count] = (struct scene){scenario, transport, wait};
-    snprintf(names[count], sizeof names[count], "%s (%s): %s", transport->name, scenario ? lab_wait_name(wait) : "card",
-             scenario ? scenario->sentence : "the card says what the functions do");
+    scenes[count] = (struct scene){scenario, transport, wait, backing};
+    const char *kind = backing ? lab_backing_name(backing) : "";
+    snprintf(names[count], sizeof names[count], "%s (%s%s%s): %s", transport->name, scenario ? lab_wait_name(wait) : "card", backing ? ", " : "",
+             kind, scenario ? scenario->sentence : "the card says what the functions do");
     tests[count] = (struct CMUnitTest){names[count], scenario ? play : the_card_says_what_the_functions_do, NULL, NULL, &scenes[count]};
     count++;
 }
@@ -186,6 +224,8 @@ int main(int argc, char **argv)
             return 1;
         }
     }
+    if (!mkdtemp(room) || setenv("TMPDIR", room, 1))
+        return 1;
     if (!rank && !(own_shm = make_own_shm()))
         print_message("no /dev/shm of its own: names left there are not looked for\n");
     if (!only) {
@@ -196,11 +236,17 @@ int main(int argc, char **argv)
     for (size_t t = 0; (transport = lab_transport_at(t)); t++) {
         if (only && strcmp(only, transport->name) != 0)
             continue;
-        add(NULL, transport, LAB_WAIT_SPIN);
+        add(NULL, transport, LAB_WAIT_SPIN, LAB_BACKING_MEMFD);
         for (int wait = 0; wait < LAB_WAITS; wait++)
             for (size_t s = 0; s < SCENARIOS && transport->waits & LAB_WAIT_BIT(wait); s++)
                 if ((transport->caps & scenarios[s].needs) == scenarios[s].needs)
-                    add(&scenarios[s], transport, (enum lab_wait)wait);
+                    add(&scenarios[s], transport, (enum lab_wait)wait, LAB_BACKING_MEMFD);
+        for (enum lab_backing backing = LAB_BACKING_MEMFD + 1; backing < LAB_BACKINGS && transport->caps & LAB_CAP_BACKING; backing++)
+            for (size_t s = 0; s < SCENARIOS; s++)
+                if (scenarios[s].killed >= 0 || scenarios[s].tx == tx_sizes)
+                    add(&scenarios[s], transport, (enum lab_wait)__builtin_ctz(transport->waits), backing);
     }
-    return _cmocka_run_group_tests("contract.transports", tests, count, NULL, NULL);
+    int failed = _cmocka_run_group_tests("contract.transports", tests, count, NULL, NULL);
+    rmdir(room);
+    return failed;
 }
