@@ -2,14 +2,14 @@
 
 #include "base/child.h"
 #include "base/clock.h"
+#include "base/environment.h"
 #include "base/error.h"
 #include "base/home.h"
-#include "launcher/clean.h"
 #include "launcher/crew_mpiexec.h"
 #include "launcher/crew_world.h"
-#include "base/environment.h"
-#include "launcher/lab.h"
 #include "proto/pmi.h"
+#include "sweep/clean.h"
+#include "sweep/mind.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -22,14 +22,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SHARED_MEMORY "/dev/shm"
-
 enum { SWEEP_S = 2 };
 
 struct lab_crew {
     uint32_t nodes;                /* of the run */
     const struct lab_hosts *hosts; /* NULL: this host, or the user's world */
-    bool lab, world;
+    bool world;
     struct lab_child *children;    /* node processes, or mpiexec alone */
     uint32_t child_count;
     struct lab_child minder;       /* of this process, where MPI may leave files */
@@ -101,7 +99,7 @@ static int start_local(struct lab_crew *crew, const struct lab_crew_spec *spec, 
         close(fd.from);
     }
     if (!err && spec->ranks)
-        err = lab_crew_mind_launcher(crew->mark, crew->started, &crew->minder);
+        err = lab_mind_self(crew->mark, crew->started, &crew->minder);
     return err;
 }
 
@@ -158,7 +156,6 @@ int lab_crew_start(const struct lab_crew_spec *spec, uint64_t deadline_ns, struc
     }
     crew->nodes = spec->nodes;
     crew->hosts = spec->hosts;
-    crew->lab = spec->lab;
     crew->world = spec->world;
     crew->output.fd = -1;
     crew->started = time(NULL);
@@ -261,26 +258,6 @@ static void wait_until_gone(struct lab_crew *crew, uint64_t deadline_ns)
     }
 }
 
-static void clean_shared_memory(const struct lab_crew *crew)
-{
-    lab_clean_sysv(NULL, false);
-    if (!crew->world)
-        lab_clean_shm(SHARED_MEMORY, crew->started, NULL, false);
-    if (!crew->lab)
-        return;
-    struct lab_lab_host *hosts = NULL;
-    size_t count = 0;
-    if (lab_lab_list(&hosts, &count))
-        return;
-    for (size_t i = 0; i < count; i++) {
-        char directory[64];
-        snprintf(directory, sizeof directory, "/proc/%d/root" SHARED_MEMORY, (int)hosts[i].pid);
-        if (hosts[i].running)
-            lab_clean_shm(directory, crew->started, NULL, false);
-    }
-    free(hosts);
-}
-
 void lab_crew_end(struct lab_crew *crew, uint64_t grace_deadline_ns)
 {
     if (!crew)
@@ -291,8 +268,11 @@ void lab_crew_end(struct lab_crew *crew, uint64_t grace_deadline_ns)
     for (uint32_t i = 0; i < crew->child_count; i++)
         kill_child(crew, i);
     lab_clean_marked(crew->mark, lab_now_ns() + SWEEP_S * LAB_NS_PER_S);
-    if (killed || crew->hosts || crew->pmi)
-        clean_shared_memory(crew);
+    /* On other hosts the minders do that (sweep/mind.h), and in the user's world too. */
+    if (!crew->world && (killed || crew->hosts || crew->pmi))
+        lab_clean_shm(LAB_CLEAN_SHM, crew->started, NULL, false);
+    if (killed)
+        lab_clean_sysv(NULL, false);
     lab_child_kill(&crew->minder);
     lab_mpiexec_close(&crew->output);
     lab_pmi_free(crew->pmi);

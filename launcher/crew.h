@@ -48,10 +48,6 @@ bool lab_crew_apart(void);
 /* A rank above 0 of the user's mpirun becomes a node, which learns the control address from rank 0. Returns only on failure. */
 int lab_crew_join(void);
 
-/* On each host of the user's mpirun: leaves a process that waits for mpiexec's proxy to end, sweeps what killed ranks left in
- * /dev/shm, and ends. No rank could do that: mpiexec kills them all together. To be called before there are threads. */
-void lab_crew_mind(void);
-
 /* The last act of a rank of the user's mpirun that ends with `exit_code`: the other ranks wait in MPI_Init, for ever if the node of
  * this one never came there. They are ended, mpiexec exits with the code, and adds nothing to what has been said. Everything
  * else must be done: output written, the crew ended; mpiexec may kill this process from here on. Does nothing outside an mpirun, or when the

@@ -2,9 +2,9 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "launcher/vhost.h"
 #include "launcher/lab_state.h"
-#include "launcher/process.h"
+#include "launcher/vhost.h"
+#include "sweep/process.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

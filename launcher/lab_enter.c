@@ -3,7 +3,7 @@
 
 #include "base/error.h"
 #include "launcher/lab_state.h"
-#include "launcher/process.h"
+#include "sweep/process.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
 #define LAB_LAUNCHER_LAB_STATE_H
 
 #include "launcher/lab.h"
-#include "launcher/process.h"
+#include "sweep/process.h"
 
 #include <stdint.h>
 

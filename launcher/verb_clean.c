@@ -1,7 +1,7 @@
 #include "base/error.h"
-#include "launcher/clean.h"
 #include "launcher/lab.h"
 #include "launcher/verbs.h"
+#include "sweep/clean.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -36,7 +36,7 @@ int lab_verb_clean(const struct lab_arguments *arguments)
     bool look_only = arguments->dry_run;
     int found[] = {
         lab_clean_orphans(told, look_only),
-        lab_clean_shm("/dev/shm", 0, told, look_only),
+        lab_clean_shm(LAB_CLEAN_SHM, 0, told, look_only),
         lab_clean_sysv(told, look_only),
         clean_lab(told, look_only),
     };

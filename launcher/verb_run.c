@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "launcher/clean.h"
 #include "launcher/crew.h"
 #include "launcher/drive.h"
 #include "launcher/hosts.h"

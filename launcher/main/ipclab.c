@@ -3,6 +3,7 @@
 #include "base/version.h"
 #include "launcher/crew.h"
 #include "launcher/options.h"
+#include "sweep/mind.h"
 
 #include <errno.h>
 #include <string.h>
@@ -101,7 +102,7 @@ static int call(const struct lab_verb *verb, int argc, char **argv)
     uint32_t rank = 0, size;
     int err = verb->takes & LAB_TAKES_WORLD ? lab_crew_world(&inside, &rank, &size) : 0;
     if (!err && inside)
-        lab_crew_mind();
+        lab_mind_proxy();
     if (!err && inside && rank > 0)
         err = lab_crew_join(); /* only comes back when it failed */
     if (!err)

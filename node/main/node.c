@@ -4,6 +4,7 @@
 #include "node/agent/agent.h"
 #include "node/agent/world.h"
 #include "observe/host.h"
+#include "sweep/mind.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -100,6 +101,8 @@ int main(int argc, char **argv)
     }
     worker_beside_us(worker);
     int err = 0;
+    if (world && !join && !lead)
+        lab_mind_proxy(); /* nobody else on this host outlives a proxy that is killed */
     if (world) {
         /* UCX warns of messages that were left when a process ends: no news here. What the user wants stands. Read when it is loaded. */
         setenv("UCX_LOG_LEVEL", "error", 0);

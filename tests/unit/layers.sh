@@ -8,6 +8,7 @@ cd "${LAB_SOURCE:-$(dirname "$0")/../..}"
 rules='
 base           base
 shm            base shm
+sweep          base shm sweep
 proto          base proto
 proto/bus      base proto proto/bus
 observe        base observe
@@ -19,8 +20,8 @@ node/transports     base shm proto observe node node/lane node/transports
 node/transports/zmq base shm proto observe node node/lane node/transports node/transports/zmq
 node/transports/mpi base shm proto observe node node/lane node/transports node/transports/mpi
 node/agent     base shm proto proto/bus observe node node/lane node/agent
-node/main      base shm proto proto/bus observe node node/lane node/agent
-launcher       base proto proto/bus report observe launcher node/transport.h node/pattern.h node/unit.h
+node/main      base shm sweep proto proto/bus observe node node/lane node/agent
+launcher       base sweep proto proto/bus report observe launcher node/transport.h node/pattern.h node/unit.h
 bench          base shm node/transport.h bench
 '
 
@@ -36,7 +37,7 @@ linux/perf_event.h ^observe/                         1
 protobuf-c/protobuf-c.h ^proto/                      many
 '
 
-list=$(find base shm proto observe report node launcher bench -name '*.[ch]' -o -name '*.def' | sort)
+list=$(find base shm sweep proto observe report node launcher bench -name '*.[ch]' -o -name '*.def' | sort)
 [ -n "$list" ] || { echo "no sources under $PWD"; exit 1; }
 
 # shellcheck disable=SC2086

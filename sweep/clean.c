@@ -1,9 +1,9 @@
-#include "launcher/clean.h"
+#include "sweep/clean.h"
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "launcher/process.h"
-#include "node/transport.h"
+#include "shm/backing.h"
+#include "sweep/process.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -20,9 +20,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define MARK_NAME "IPCLAB_CREW="
+#define MARK_NAME LAB_CLEAN_VARIABLE "="
 
-enum { BOOT_ID = 40, ENVIRON_MAX = 2 << 20, FILES_MAX = 4096 };
+enum { BOOT_ID = 40, ENVIRON_MAX = 2 << 20, FILES_MAX = 4096, LOOK_AGAIN_MS = 20 };
 
 static void boot_id(char to[BOOT_ID])
 {
@@ -176,6 +176,18 @@ int lab_clean_marked(const char *mark, uint64_t deadline_ns)
         killed += found;
         if (lab_ns_until(deadline_ns) == 0)
             return lab_refuse(ETIMEDOUT, "%d processes of a run did not end in time; `ipclab clean` looks for them again", found);
+    }
+}
+
+int lab_clean_await(const char *mark, uint64_t deadline_ns)
+{
+    for (;;) {
+        int found = sweep(mark, deadline_ns, NULL, true);
+        if (found <= 0)
+            return found;
+        if (lab_ns_until(deadline_ns) == 0)
+            return -ETIMEDOUT;
+        poll(NULL, 0, LOOK_AGAIN_MS);
     }
 }
 

@@ -6,8 +6,8 @@
  *         syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
  *
  * Reads /proc; any thread; never blocks. */
-#ifndef LAB_LAUNCHER_PROCESS_H
-#define LAB_LAUNCHER_PROCESS_H
+#ifndef LAB_SWEEP_PROCESS_H
+#define LAB_SWEEP_PROCESS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -11,8 +11,8 @@
  *     lab_clean_marked(mark, lab_now_ns() + 2 * LAB_NS_PER_S);
  *
  * Reads /proc: milliseconds per call. Any thread. */
-#ifndef LAB_LAUNCHER_CLEAN_H
-#define LAB_LAUNCHER_CLEAN_H
+#ifndef LAB_SWEEP_CLEAN_H
+#define LAB_SWEEP_CLEAN_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,6 +20,9 @@
 #include <time.h>
 
 enum { LAB_CLEAN_MARK = 160 };
+#define LAB_CLEAN_VARIABLE "IPCLAB_CREW"
+
+#define LAB_CLEAN_SHM "/dev/shm" /* where the C library keeps shared memory under names */
 
 /* "IPCLAB_CREW=...", another one at each call. */
 void lab_clean_mark(char to[LAB_CLEAN_MARK]);
@@ -31,6 +34,10 @@ int lab_clean_marked(const char *mark, uint64_t deadline_ns);
 /* The same for the marks of every launcher that is gone. Says what it ends on `told` (NULL: silent). With `look_only` it ends
  * nothing. Returns how many. */
 int lab_clean_orphans(FILE *told, bool look_only);
+
+/* Waits until nobody carries this mark, at most until the deadline: 0, -ETIMEDOUT (no record: callers expect it), or -errno when /proc
+ * cannot be read. */
+int lab_clean_await(const char *mark, uint64_t deadline_ns);
 
 /* Removes `mpich_shar_tmp*` and `ucx_shm_posix_*` of this user from the directory when no process maps or has opened them and
  * they were changed at or after `since` (seconds of the wall clock; 0: whenever). Says what on `told`. Returns how many, or

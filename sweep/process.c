@@ -1,4 +1,4 @@
-#include "launcher/process.h"
+#include "sweep/process.h"
 
 #include "base/clock.h"
 
