@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "launcher/capture.h"
-#include "launcher/lab.h"
+#include "launcher/door.h"
 #include "launcher/reach.h"
 
 #include <ctype.h>
@@ -15,9 +15,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-/* ssh must neither ask nor wait for ever, and must notice a cut link. */
-#define SSH_OPTIONS "-o BatchMode=yes -o ConnectTimeout=5 -o ServerAliveInterval=2 -o ServerAliveCountMax=3"
 
 enum { HOST_TEXT = LAB_HOST_NAME_MAX + 16 };
 
@@ -68,10 +65,10 @@ static int spawn(const char *mpiexec, char *const *argv, char **envp, struct lab
 
 int lab_mpiexec_start(const struct lab_crew_spec *spec, char **envp, struct lab_child *ret_child, struct lab_mpiexec_output *ret_output)
 {
-    char mpiexec[PATH_MAX], ssh[PATH_MAX], node[PATH_MAX], count[16], control[LAB_CREW_ENDPOINT], near[LAB_CREW_ENDPOINT];
+    char mpiexec[PATH_MAX], door[PATH_MAX], node[PATH_MAX], count[16], control[LAB_CREW_ENDPOINT], near[LAB_CREW_ENDPOINT];
     int err = find_mpiexec(mpiexec);
     if (!err)
-        err = lab_reach_shell(spec->lab, ssh);
+        err = lab_reach_door(spec->lab, door);
     if (!err)
         err = lab_crew_program("ipclab-node", node, sizeof node);
     if (err)
@@ -83,7 +80,7 @@ int lab_mpiexec_start(const struct lab_crew_spec *spec, char **envp, struct lab_
         return lab_refuse(EINVAL, "nodes on other hosts cannot reach the control address %s", control);
 
     char *hosts = host_list(spec->hosts, spec->nodes);
-    const char *extra = spec->lab ? LAB_DOOR_VARIABLE "=1" : "HYDRA_LAUNCHER_EXTRA_ARGS=" SSH_OPTIONS;
+    const char *extra = LAB_DOOR_VARIABLE "=1";
     char **environment = NULL;
     size_t variables = 0;
     while (envp[variables])
@@ -99,7 +96,7 @@ int lab_mpiexec_start(const struct lab_crew_spec *spec, char **envp, struct lab_
 
     char a_launcher[] = "-launcher", a_ssh[] = "ssh", a_exec[] = "-launcher-exec", a_localhost[] = "-localhost", a_hosts[] = "-hosts",
          a_n[] = "-n", a_control[] = "--control", a_world[] = "--world";
-    char *const argv[] = {mpiexec, a_launcher, a_ssh, a_exec, ssh, a_localhost, near, a_hosts, hosts,
+    char *const argv[] = {mpiexec, a_launcher, a_ssh, a_exec, door, a_localhost, near, a_hosts, hosts,
                           a_n,     count,      node,  a_control, control, a_world, NULL};
     *ret_output = (struct lab_mpiexec_output){.fd = -1, .echo = spec->verbose};
     err = spawn(mpiexec, argv, environment, ret_child, ret_output);

@@ -25,11 +25,6 @@
 
 enum { LAB_LAB_HOSTS_MAX = 64, LAB_LAB_SHM_MIB = 256 };
 
-/* With this variable set, the door into virtual hosts (ipclab-lab-ssh) has inherited this descriptor, and complains there: its
- * standard error leads to mpiexec, which may be dying of the same cause. */
-#define LAB_DOOR_VARIABLE "IPCLAB_DOOR"
-enum { LAB_DOOR_FD = 3 };
-
 #define LAB_LAB_BRIDGE "ipclab0"
 #define LAB_LAB_NETWORK "10.77.0"
 

@@ -6,6 +6,7 @@
 #include "base/version.h"
 #include "launcher/capture.h"
 #include "launcher/crew.h"
+#include "launcher/door.h"
 #include "launcher/route.h"
 
 #include <errno.h>
@@ -37,21 +38,21 @@ static const struct complaint {
     {"Operation timed out", "nothing answers there", "is it up, and does a firewall drop ssh? ping ", ""},
     {"Connection closed by", "its ssh server closed the connection", "look at its log, and at: ssh -v ", " true"},
     {"Connection reset by", "its ssh server closed the connection", "look at its log, and at: ssh -v ", " true"},
+    {"closed by remote host", "its ssh server ended the connection", "look at its log, and at: ssh -v ", " true"},
     {"not responding", "its connection was lost", "is it still up? ping ", ""},
 };
 
-int lab_reach_shell(bool lab, char to[PATH_MAX])
+int lab_reach_door(bool lab, char to[PATH_MAX])
 {
-    return lab ? lab_crew_program("ipclab-lab-ssh", to, PATH_MAX) : lab_program_find("ssh", to);
+    return lab_crew_program(lab ? "ipclab-lab-ssh" : "ipclab-ssh", to, PATH_MAX);
 }
 
 bool lab_reach_explain(const char *host, const char *said, char *to, size_t room)
 {
-    /* The door of virtual hosts speaks as we do: its own sentence names host, cause and mend. */
-    static const char door[] = "ipclab-lab-ssh: host ";
-    const char *sentence = strstr(said, door);
+    /* The doors speak as we do: their own sentence names host, cause and mend. */
+    const char *sentence = strstr(said, LAB_DOOR_SAYS "host ");
     if (sentence) {
-        sentence += strlen(door) - strlen("host ");
+        sentence += strlen(LAB_DOOR_SAYS);
         snprintf(to, room, "%.*s", (int)strcspn(sentence, "\r\n"), sentence);
         return true;
     }
@@ -77,7 +78,7 @@ static void say(char *to, size_t room, const char *format, ...)
 
 struct question {
     bool lab;
-    char shell[PATH_MAX], node[PATH_MAX];
+    char door[PATH_MAX], node[PATH_MAX];
     char command[PATH_MAX + 32]; /* for the shell on the other side */
     uint64_t here_deadline_ns;   /* for looking up which hosts are this machine, all together */
     uint64_t deadline_ns;
@@ -92,17 +93,14 @@ static bool is_here(const char *host, uint64_t deadline_ns)
 
 static int ask(const struct question *question, const char *host, struct lab_capture *capture)
 {
-    char name[LAB_HOST_NAME_MAX + 1], command[sizeof question->command], check[] = "--check", option[] = "-o",
-        batch[] = "BatchMode=yes", timeout[] = "ConnectTimeout=5", shell[PATH_MAX], node[PATH_MAX];
+    char name[LAB_HOST_NAME_MAX + 1], command[sizeof question->command], check[] = "--check", door[PATH_MAX], node[PATH_MAX];
     snprintf(name, sizeof name, "%s", host);
     memcpy(command, question->command, sizeof command);
-    memcpy(shell, question->shell, sizeof shell);
+    memcpy(door, question->door, sizeof door);
     memcpy(node, question->node, sizeof node);
-    if (question->lab)
-        return lab_capture_start(shell, (char *[]){shell, name, command, NULL}, capture);
-    if (is_here(host, question->here_deadline_ns))
+    if (!question->lab && is_here(host, question->here_deadline_ns))
         return lab_capture_start(node, (char *[]){node, check, NULL}, capture);
-    return lab_capture_start(shell, (char *[]){shell, option, batch, option, timeout, name, command, NULL}, capture);
+    return lab_capture_start(door, (char *[]){door, name, command, NULL}, capture);
 }
 
 static void no_answer(const struct question *question, const char *host, struct lab_capture *capture, char *to, size_t room)
@@ -123,7 +121,7 @@ static void no_answer(const struct question *question, const char *host, struct 
         say(to, room, "host %s: what answers there is not ipclab-node ('%s'); what does its login shell do? ssh %s %s", host,
             lab_last_line(capture->output), host, question->command);
     else
-        say(to, room, "host %s: %s %s: %s", host, strrchr(question->shell, '/') + 1,
+        say(to, room, "host %s: %s %s: %s", host, question->lab ? "its door" : "ssh",
                  lab_child_status_text(capture->status, how), lab_last_line(capture->output));
 }
 
@@ -189,7 +187,7 @@ static int ask_all(const struct question *question, const struct lab_hosts *host
 int lab_hosts_check(const struct lab_hosts *hosts, uint32_t nodes, bool lab, uint64_t deadline_ns, struct lab_hosts_answer *ret_states)
 {
     struct question question = {.lab = lab, .here_deadline_ns = lab_now_ns() + HERE_S * LAB_NS_PER_S, .deadline_ns = deadline_ns};
-    int err = lab_reach_shell(lab, question.shell);
+    int err = lab_reach_door(lab, question.door);
     if (!err)
         err = lab_crew_program("ipclab-node", question.node, sizeof question.node);
     if (err)

@@ -8,9 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The program that runs a command on a host, called as `PROGRAM [-options] HOST COMMAND...`: ssh as PATH finds it, or the door
- * into virtual hosts. -ENOENT with the record. */
-int lab_reach_shell(bool lab, char to[PATH_MAX]);
+/* The program that runs a command on a host, called as `PROGRAM [-options] HOST COMMAND...` (launcher/door.h). -ENOENT with the record. */
+int lab_reach_door(bool lab, char to[PATH_MAX]);
 
 /* If `said` holds one of the complaints that ssh or a remote shell makes, writes one sentence that names the host, the cause and
  * the mend, and returns true. */

@@ -46,7 +46,7 @@ works 'a staged installation' "${staged%/bin/ipclab}"
 
 # Exactly what a user needs, and the manual page in order.
 (cd "$room/second" && find . -type f | sort) >there
-for file in ./bin/ipclab ./libexec/ipclab/ipclab-node ./libexec/ipclab/ipclab-worker ./libexec/ipclab/ipclab-lab-ssh \
+for file in ./bin/ipclab ./libexec/ipclab/ipclab-node ./libexec/ipclab/ipclab-worker ./libexec/ipclab/ipclab-lab-ssh ./libexec/ipclab/ipclab-ssh \
     ./libexec/ipclab/lab-mpi.so ./libexec/ipclab/lab-zmq.so ./share/man/man1/ipclab.1; do
     grep -qx "$file" there || complain "$file is not installed"
 done

@@ -93,12 +93,12 @@ static void a_node_that_was_killed_is_told_by_hydras_notice(void **state)
     lab_hosts_free(hosts);
 }
 
-static void the_door_of_a_virtual_host_is_quoted(void **state)
+static void what_the_door_of_a_host_says_is_quoted(void **state)
 {
     (void)state;
     struct lab_hosts *hosts = hosts_of("10.77.0.1\n10.77.0.2\n");
     struct lab_crew_event event;
-    assert_true(told("Killed\nipclab-lab-ssh: host 10.77.0.2: hydra_pmi_proxy ended by signal 9 (SIGKILL)\n[mpiexec@x] more\n", hosts, 2, &event));
+    assert_true(told("Killed\nipclab-door: host 10.77.0.2: hydra_pmi_proxy ended by signal 9 (SIGKILL)\n[mpiexec@x] more\n", hosts, 2, &event));
     assert_string_equal(event.text, "host 10.77.0.2: hydra_pmi_proxy ended by signal 9 (SIGKILL)");
     assert_false(event.vague);
     lab_hosts_free(hosts);
@@ -136,7 +136,7 @@ int main(void)
         cmocka_unit_test(a_mistake_is_named_with_its_place),
         cmocka_unit_test(as_many_nodes_are_counted_on_a_host_as_are_placed_there),
         cmocka_unit_test(a_node_that_was_killed_is_told_by_hydras_notice),
-        cmocka_unit_test(the_door_of_a_virtual_host_is_quoted),
+        cmocka_unit_test(what_the_door_of_a_host_says_is_quoted),
         cmocka_unit_test(a_complaint_of_ssh_is_that_of_the_host_it_names),
         cmocka_unit_test(the_end_of_mpiexec_alone_is_vague_unless_it_was_killed),
     };
