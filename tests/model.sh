@@ -1,0 +1,94 @@
+#!/bin/sh
+# Searches a Promela model completely (Spin), and its seeded faults: `sh tests/model.sh tests/model/ring.pml`.
+#
+# The model's opening comment says which variants there are, one a line:
+#
+#     holds:  at least 2000 states   -DMARKED -DWINDOW=2    no error, no deadlock, no statement that is never reached; and every
+#                                                           execution ends (a second search, for cycles)
+#     caught: assertion violated     -DPUBLISH_BEFORE_WRITE the search must find an error that says so
+#
+# A search that ran out of depth or memory proves nothing and fails.
+set -u
+model=$(realpath "${1:?is the model}")
+what=$(basename "$model" .pml)
+command -v spin >/dev/null || { echo 'skipped: Spin is not installed (Debian: spin)'; exit 77; }
+compiler=${LAB_CC:-cc}
+
+room=$(mktemp -d) || exit 1
+trap 'rm -rf "$room"' EXIT
+trap 'exit 130' INT TERM
+cd "$room" || exit 1
+failed=0
+variants=0
+DEPTH=1000000
+
+complain()
+{
+    echo "$what $options: $*"
+    grep -v '^$' out | tail -n 12 | sed 's/^/    /'
+    failed=$((failed + 1))
+}
+
+# search KIND: builds the verifier for it and runs it; its output is in `out`. The models are small: no reduction whose conditions one
+# would have to trust, no hashing that may leave states out, no state forgotten.
+search()
+{
+    # shellcheck disable=SC2086
+    spin -a $options "$model" >out 2>&1 && "$compiler" $optimised -w -DNOREDUCE -DMEMLIM=512 "-D$1" -o pan pan.c >out 2>&1 || return 1
+    case $1 in
+        SAFETY) ./pan -m$DEPTH >out 2>&1 ;;
+        NP) ./pan -l -m$DEPTH >out 2>&1 ;;
+    esac
+    # What pan returns when it has found an error is what it returns when it has not.
+    grep -q '^State-vector' out
+}
+
+whole() { ! grep -qE 'max search depth too small|out of memory|Search not completed' out; }
+states() { sed -n 's/^ *\([0-9][0-9]*\) states, stored.*/\1/p' out; }
+seconds() { sed -n 's/^pan: elapsed time \([0-9.]*\) seconds/\1/p' out; }
+
+# The end of a process that goes on for ever is never reached; any other statement has to be.
+unreached() { grep -E '^[[:space:]]+.*state [0-9]+, ' out | grep -v '"-end-"'; }
+
+must_hold()
+{
+    optimised=-O2
+    search SAFETY || { complain 'is not to be searched'; return; }
+    found=$(states)
+    took=$(seconds)
+    grep -q 'errors: 0' out || { complain 'does not hold'; return; }
+    whole || { complain 'was not searched completely'; return; }
+    [ "$found" -ge "$least" ] || complain "has $found states, fewer than $least: what it was to look at is not there"
+    [ -z "$(unreached)" ] || complain 'has statements that are never reached'
+    search NP || { complain 'is not to be searched for cycles'; return; }
+    grep -q 'errors: 0' out || { complain 'does not end in every execution'; return; }
+    whole || { complain 'was not searched for cycles completely'; return; }
+    echo "$what $options: holds in all of $found states, and every execution ends ($took and $(seconds) s)"
+}
+
+# The compiler takes longer than such a search.
+must_be_caught()
+{
+    optimised=-O0
+    search SAFETY || { complain 'is not to be searched'; return; }
+    if grep -q "^pan:1: $how" out; then
+        echo "$what $options: caught ($how)"
+    else
+        complain "has a fault that was not caught ($how)"
+    fi
+}
+
+while read -r verdict line; do
+    options=$(echo "$line" | sed -n 's/^[^-]*\(-D.*\)/\1/p')
+    how=$(echo "$line" | sed 's/ *-D.*//; s/ *$//')
+    case $verdict in
+        holds:) least=$(echo "$how" | tr -dc 0-9); must_hold ;;
+        caught:) must_be_caught ;;
+    esac
+    variants=$((variants + 1))
+done <<LIST
+$(sed -n '/\*\//q; s/^ \* \(holds:\|caught:\)/\1/p' "$model")
+LIST
+[ "$variants" -gt 1 ] || { echo "$what: says neither what holds nor what is caught"; exit 1; }
+echo "$what: $variants variants, $failed wrong"
+exit "$failed"
