@@ -7,14 +7,14 @@
  * cleared the word and before it woke, and its hangup has passed. Everywhere else a lost wake-up is a deadlock, which the search finds.
  *
  * holds:  at least 20000 states
- * caught: invalid end state      -DNO_FENCE_OF_THE_SLEEPER
- * caught: invalid end state      -DNO_FENCE_OF_THE_WAKER
- * caught: invalid end state      -DNO_LOOK_BEFORE_SLEEP
- * caught: invalid end state      -DWAKE_BEFORE_DATA
- * caught: invalid end state      -DKERNEL_DOES_NOT_COMPARE
- * caught: invalid end state      -DSILENT_HANGUP
- * caught: invalid end state      -DNO_SLICE
- * caught: assertion violated     -DNO_SECOND_LOOK
+ * caught: somebody waits         -DNO_FENCE_OF_THE_SLEEPER
+ * caught: somebody waits         -DNO_FENCE_OF_THE_WAKER
+ * caught: somebody waits         -DNO_LOOK_BEFORE_SLEEP
+ * caught: somebody waits         -DWAKE_BEFORE_DATA
+ * caught: somebody waits         -DKERNEL_DOES_NOT_COMPARE
+ * caught: somebody waits         -DSILENT_HANGUP
+ * caught: somebody waits         -DNO_SLICE
+ * caught: damage                -DNO_SECOND_LOOK
  */
 #define PARTIES 2
 #define SLEEPER 0
@@ -102,28 +102,27 @@ byte was; /* of whoever wakes: waker or, after its death, reaper */
 
 /* ---- lab_wait_wake after each new value ---- */
 
-active proctype waker()
+active proctype waker() MORTAL(WAKER)
 {
     byte value = 1;
-    {
-        do
-        :: value <= ROUNDS ->
+    do
+    :: value <= ROUNDS ->
 #ifdef WAKE_BEFORE_DATA
-            wake(WAKER);
-            store(WAKER, DATA, value);
+        wake(WAKER);
+        store(WAKER, DATA, value);
 #else
-            store(WAKER, DATA, value);
+        store(WAKER, DATA, value);
 #ifndef NO_FENCE_OF_THE_WAKER
-            EMPTY(WAKER);
+        EMPTY(WAKER);
 #endif
-            wake(WAKER);
+        wake(WAKER);
 #endif
-            value++
-        :: else -> break
-        od;
-        /* It stays until the sleeper has got everything: what its wakings did not do must not be done by its end. */
-        wanted > ROUNDS || ended[SLEEPER]
-    } MORTAL(WAKER)
+        value++
+    :: else -> break
+    od;
+    /* It stays until the sleeper has got everything: what its wakings did not do must not be done by its end. */
+    wanted > ROUNDS || DEAD(SLEEPER);
+    ended[WAKER] = true
 }
 
 /* ---- lab_wait_until ---- */
@@ -169,29 +168,28 @@ inline prepare_and_sleep()
 #endif
 }
 
-active proctype sleeper()
+active proctype sleeper() MORTAL(SLEEPER)
 {
-    {
-        do
-        :: READY -> wanted++
-        :: else ->
-            if
-            :: LOAD(SLEEPER, GONE) ->
+    do
+    :: READY -> wanted++
+    :: else ->
+        if
+        :: LOAD(SLEEPER, GONE) ->
 #ifdef NO_SECOND_LOOK
-                break
+            break
 #else
-                if
-                :: READY -> wanted++
-                :: else -> break
-                fi
-#endif
-            :: else -> prepare_and_sleep()
+            if
+            :: READY -> wanted++
+            :: else -> break
             fi
-        od;
-        /* -EPIPE: everything that was sent has been received. */
-        atomic {
-            assert(wanted == memory[DATA] + 1);
-            assert(killed[WAKER] || wanted == ROUNDS + 1)
-        }
-    } MORTAL(SLEEPER)
+#endif
+        :: else -> prepare_and_sleep()
+        fi
+    od;
+    /* -EPIPE: everything that was sent has been received. */
+    atomic {
+        assert(wanted == memory[DATA] + 1);
+        assert(killed[WAKER] || wanted == ROUNDS + 1)
+    };
+    ended[SLEEPER] = true
 }
