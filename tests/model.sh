@@ -19,7 +19,9 @@ room=$(mktemp -d) || exit 1
 trap 'rm -rf "$room"' EXIT
 trap 'exit 130' INT TERM
 cd "$room" || exit 1
-ulimit -v 2000000 # a model that Spin itself cannot digest takes all there is
+# A model that Spin itself cannot digest would take all memory there is.
+# shellcheck disable=SC3045
+ulimit -v 4000000
 failed=0
 variants=0
 DEPTH=1000000
