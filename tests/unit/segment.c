@@ -1,7 +1,7 @@
 #include "tests/check.h"
 
 #include "base/clock.h"
-#include "launcher/clean.h"
+#include "sweep/clean.h"
 #include "shm/segment.h"
 
 #include <dirent.h>
