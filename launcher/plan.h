@@ -46,6 +46,7 @@ struct lab_plan_cell {
     uint64_t size_bytes;
     uint32_t nodes, workers; /* workers per node; 0: the nodes talk */
     uint32_t parties;        /* nodes * workers, or nodes */
+    uint32_t seats[2];       /* senders and receivers of a channel that all share; 0, 0: edges have channels of their own */
     uint32_t window, batch;
     const char *placement;   /* "same-core", "other-core", "any" */
     uint16_t *slots;         /* owned; of each party, which of the machine's cpus; NULL: any */

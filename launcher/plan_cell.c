@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "launcher/axis.h"
+#include "launcher/plan_share.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -223,10 +224,17 @@ static int shape_relay(struct making *making)
     return 0;
 }
 
+static int check_sharing(struct making *making)
+{
+    struct lab_plan_cell *cell = making->cell;
+    int err = cell->pattern->sharing ? lab_plan_share(cell, &cell->skip) : 0;
+    return err ? err : cell->skip ? SKIPPED : 0;
+}
+
 static int take_shape(struct making *making)
 {
     struct lab_plan_cell *cell = making->cell;
-    if (cell->transport->caps & LAB_CAP_SELF)
+    if (cell->transport->caps & LAB_CAP_SELF && !cell->pattern->sharing)
         return shape_self(making);
     cell->parties = cell->workers ? cell->nodes * cell->workers : cell->nodes;
     if (cell->parties < cell->topology->parties_min)
@@ -240,8 +248,9 @@ static int take_shape(struct making *making)
     size_t edges = cell->topology->edge_count(cell->parties);
     if (edges > LAB_PLAN_EDGES_MAX)
         return skip(making, "%s of %u parties has %zu edges; %d is the most", cell->topology->name, cell->parties, edges, LAB_PLAN_EDGES_MAX);
-    if (cell->nodes == 1)
-        return 0;
+    int err = check_sharing(making);
+    if (err || cell->nodes == 1)
+        return err;
     if (cell->workers)
         return shape_relay(making);
     if (!crosses(cell->transport, cell->crosses_hosts))
@@ -303,6 +312,9 @@ static int count_huge_pages(const struct making *making, struct lab_channel chan
 /* An edge between nodes of this machine has a leg at each of them. */
 static int count_hops(const struct lab_plan_cell *cell, uint64_t *ret_hops)
 {
+    *ret_hops = 1;
+    if (cell->pattern->sharing)
+        return 0;
     size_t count = cell->topology->edge_count(cell->parties);
     struct lab_edge *edges = calloc(count + 1, sizeof *edges);
     if (!edges)
@@ -323,7 +335,8 @@ static int check_huge_pages(struct making *making)
     uint64_t wanted = 0, hops = 0;
     uint32_t size = (uint32_t)cell->size_bytes;
     const struct lab_channel forward = {
-        .transport = cell->transport, .wait = cell->wait, .backing = cell->backing, .message_max = size, .window = cell->window, .batch = cell->batch};
+        .transport = cell->transport, .wait = cell->wait, .backing = cell->backing, .message_max = size, .window = cell->window, .batch = cell->batch,
+        .seats = {cell->seats[LAB_TX], cell->seats[LAB_RX]}};
     struct lab_channel backward = forward;
     backward.message_max = cell->pattern->reply_bytes(size);
     backward.window = cell->pattern->reply_window(cell->window);
@@ -332,7 +345,7 @@ static int check_huge_pages(struct making *making)
     if (err)
         return err;
     err = there->size ? count_huge_pages(making, forward, hops, &wanted) : 0;
-    if (!err && there->size)
+    if (!err && there->size && !cell->pattern->sharing)
         err = count_huge_pages(making, backward, hops, &wanted);
     if (err)
         return skip(making, "%s", lab_error_last()->text);

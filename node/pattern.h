@@ -6,6 +6,7 @@
 #ifndef LAB_NODE_PATTERN_H
 #define LAB_NODE_PATTERN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,9 +17,19 @@ struct lab_edge_side; /* node/lane/edge.h */
 enum lab_latency_kind { LAB_ROUND_TRIP, LAB_HALF_ROUND_TRIP, LAB_ONE_WAY, LAB_OPEN_LOOP, LAB_BARRIER, LAB_NO_LATENCY };
 const char *lab_latency_kind_name(enum lab_latency_kind kind); /* "half-round-trip"; NULL for LAB_NO_LATENCY */
 
+/* Who gets a message of a channel that all parties share. */
+enum lab_sharing {
+    LAB_NOT_SHARED, /* an edge has channels of its own, forward and backward */
+    LAB_TO_ONE,     /* one channel, each message to one of the consumers */
+    LAB_TO_ALL,     /* one channel, each message to every consumer */
+};
+
 struct lab_pattern {
     const char *name;
     const char *summary;
+    enum lab_sharing sharing;                          /* shared: the clients of all edges send, the servers receive, nobody answers */
+    bool servers_send;                                 /* ... the other way round: from the centre of a star to its leaves */
+    bool single_sender, single_receiver;               /* ... and of that role there is one */
     enum lab_latency_kind latency;                     /* what its client's histogram holds */
     uint32_t (*default_window)(uint64_t size_bytes);   /* messages in flight */
     uint32_t (*reply_bytes)(uint32_t size_bytes);      /* size of the messages of the backward channel ... */

@@ -1,7 +1,8 @@
 /* The seam between what is measured and everything else.
  *
- * A *channel* is one-way, from its producers to its consumers. An *end* is one process's side of a channel, sending (TX) or
- * receiving (RX), used by one thread. A *transport* is a way to make channels. It has two halves:
+ * A *channel* is one-way, from its producers to its consumers: one of each, or as many as the transport can (its capabilities say). An
+ * *end* is one process's side of a channel, sending (TX) or receiving (RX), used by one thread; the ends of one role are told apart by
+ * their seat, 0, 1, ... A *transport* is a way to make channels. It has two halves:
  *
  *   - its card: one row of node/transports.def, data that the launcher can read without loading the mechanism's library;
  *   - its ops: one `const struct lab_transport_ops` in the transport's own file, found by lab_transport_ops().
@@ -43,6 +44,9 @@ enum lab_capability {
     LAB_CAP_SELF = 1 << 6,   /* both ends are in one process: it carries messages to itself */
     LAB_CAP_PEER_DEATH = 1 << 7, /* the mechanism itself reports a killed peer; without it the node's hangup does */
     LAB_CAP_BACKING = 1 << 8, /* its messages lie in shared memory of ours, which may be of any backing */
+    LAB_CAP_PRODUCERS = 1 << 9, /* several TX ends share a channel */
+    LAB_CAP_CONSUMERS = 1 << 10, /* several RX ends share a channel: each message goes to one of them */
+    LAB_CAP_READERS = 1 << 11,  /* several RX ends share a channel: each message goes to every one of them */
 };
 
 struct lab_transport {
@@ -74,17 +78,24 @@ struct lab_channel {
     uint32_t message_max; /* the longest message that will be sent, bytes, headers of ours included */
     uint32_t window;      /* the most messages in flight; a mechanism with a buffer of its own makes it at least that deep */
     uint32_t batch;       /* the most messages handed over by one operation, 1 without LAB_CAP_BATCH */
+    uint32_t seats[2];    /* ends of each role; 0 stands for 1, see lab_seats() */
     bool crosses_nodes;   /* TX and RX are in different nodes */
     bool crosses_hosts;   /* ... on different hosts */
     int rank[2];          /* LAB_CAP_WORLD: the MPI rank of each role's process */
     const char *host;     /* where the RX node can be reached from other hosts; NULL: this host only */
 };
 
-/* What provisioning made: handed to the two processes, then retired by the node. */
+static inline uint32_t lab_seats(const struct lab_channel *channel, enum lab_role role)
+{
+    return channel->seats[role] ? channel->seats[role] : 1;
+}
+
+/* What provisioning made: handed to the processes, then retired by the node. */
 struct lab_wire {
     int fd[2];                     /* to inherit, by role; -1: none. The two may be the same descriptor. */
     char address[LAB_ADDRESS_MAX]; /* where TX reaches RX; "" when inherited descriptors are enough */
     void *held;                    /* the node's own, from provision to retire: no end sees it */
+    uint32_t seat;                 /* of the end that it is handed to, or that is hung up */
 };
 
 struct lab_end; /* below */
@@ -95,7 +106,7 @@ struct lab_transport_ops {
 
     /* Node side; may block only as long as a local system call does. On failure nothing is left behind.
      * `provision` may leave a descriptor at -1 where it has none. `retire` closes what provision made (never what workers
-     * inherited). `hangup` tells the living end that `dead` is gone; NULL where the kernel does that. */
+     * inherited). `hangup` tells the living ends that the one in wire->seat of `dead` is gone; NULL where the kernel does that. */
     int (*provision)(const struct lab_channel *channel, struct lab_wire *ret_wire);
     void (*retire)(const struct lab_channel *channel, struct lab_wire *wire);
     void (*hangup)(const struct lab_channel *channel, const struct lab_wire *wire, enum lab_role dead);

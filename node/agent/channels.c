@@ -78,8 +78,10 @@ void lab_channels_hang_up(struct lab_launch_run *launch, const struct lab_member
         if (!launch->wired[i].provisioned[LAB_HOP_LOCAL])
             continue;
         const struct lab_transport_ops *ops = lab_transport_ops(path->channel[LAB_HOP_LOCAL].transport);
+        struct lab_wire wire = launch->wired[i].wire[LAB_HOP_LOCAL];
+        wire.seat = dead->party->seat;
         for (int role = 0; ops && ops->hangup && role < 2; role++)
-            if (path->party[role] == dead->party->index)
-                ops->hangup(&path->channel[LAB_HOP_LOCAL], &launch->wired[i].wire[LAB_HOP_LOCAL], (enum lab_role)role);
+            if (launch->layout.shared ? (int)dead->party->role == role : path->party[role] == dead->party->index)
+                ops->hangup(&path->channel[LAB_HOP_LOCAL], &wire, (enum lab_role)role);
     }
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { PARTIES_MAX = 4096, EDGES_MAX = 1 << 20, WINDOW_MAX = 1 << 20 };
 
@@ -166,10 +167,78 @@ static void rank_workers(struct lab_layout *layout)
     }
 }
 
+/* Each party either sends or receives; seats are given in the order of parties. */
+static int seat_parties(const struct maker *m, uint32_t ret_seats[2])
+{
+    struct lab_layout *layout = m->layout;
+    const struct lab_pattern *pattern = layout->pattern;
+    for (uint32_t p = 0; p < layout->party_count; p++)
+        layout->parties[p].idle = true;
+    for (size_t e = 0; e < m->assign->n_edges; e++) {
+        uint32_t asks = m->assign->edges[e]->client, answers = m->assign->edges[e]->server;
+        uint32_t index[2] = {pattern->servers_send ? answers : asks, pattern->servers_send ? asks : answers};
+        for (int role = 0; role < 2; role++) {
+            struct lab_party *party = index[role] < layout->party_count ? &layout->parties[index[role]] : NULL;
+            if (!party || layout->nodes_talk || m->assign->nodes > 1)
+                return lab_refuse(EPROTO, "%s joins workers of one node", pattern->name);
+            if (!party->idle && (int)party->role != role)
+                return lab_refuse(EPROTO, "in %s party %u would both send and receive", pattern->name, party->index);
+            party->idle = false;
+            party->role = (enum lab_role)role;
+        }
+    }
+    for (uint32_t p = 0; p < layout->party_count; p++)
+        if (!layout->parties[p].idle)
+            layout->parties[p].seat = ret_seats[layout->parties[p].role]++;
+    return ret_seats[LAB_TX] && ret_seats[LAB_RX] ? 0 : lab_refuse(EPROTO, "%s without edges", pattern->name);
+}
+
+static int share_channel(const struct maker *m)
+{
+    struct lab_layout *layout = m->layout;
+    const Lab__Cell *cell = m->assign->cell;
+    uint32_t seats[2] = {0, 0}, first[2];
+    int err = seat_parties(m, seats);
+    if (err)
+        return err;
+    layout->touched = calloc(1, sizeof *layout->touched); /* path 0, of everyone */
+    if (!layout->touched)
+        return lab_fail(ENOMEM, "no memory for a path");
+    for (uint32_t p = layout->party_count; p-- > 0;) {
+        struct lab_party *party = &layout->parties[p];
+        if (party->idle)
+            continue;
+        party->paths = layout->touched;
+        party->path_count = 1;
+        first[party->role] = party->index;
+    }
+    err = add_path(m, 0, first[LAB_TX], first[LAB_RX], (struct flow){(uint32_t)cell->size_bytes, cell->window, cell->batch});
+    if (!err)
+        memcpy(layout->paths[0].channel[LAB_HOP_LOCAL].seats, seats, sizeof seats);
+    return err;
+}
+
+/* Two paths for each edge; who talks to itself has one. */
+static int lay_paths(const struct maker *m)
+{
+    const Lab__Cell *cell = m->assign->cell;
+    const struct lab_pattern *pattern = m->layout->pattern;
+    uint32_t size = (uint32_t)cell->size_bytes;
+    int err = 0;
+    for (uint32_t e = 0; !err && e < m->assign->n_edges; e++) {
+        const Lab__Edge *edge = m->assign->edges[e];
+        err = add_path(m, 2 * e, edge->client, edge->server, (struct flow){size, cell->window, cell->batch});
+        if (!err && edge->client != edge->server)
+            /* Answers go one by one. */
+            err = add_path(m, 2 * e + 1, edge->server, edge->client, (struct flow){pattern->reply_bytes(size), pattern->reply_window(cell->window), 1});
+    }
+    return err ? err : share_paths(m->layout);
+}
+
 static void find_probed(const struct maker *m)
 {
     struct lab_layout *layout = m->layout;
-    if (layout->nodes_talk || m->assign->n_edges != 1)
+    if (layout->nodes_talk || layout->shared || m->assign->n_edges != 1)
         return;
     const struct lab_party *client = lab_layout_party(layout, m->assign->edges[0]->client);
     const struct lab_party *server = lab_layout_party(layout, m->assign->edges[0]->server);
@@ -209,17 +278,9 @@ int lab_layout_make(const Lab__Assign *assign, uint32_t epoch, uint32_t node, st
         uint32_t index = node * layout.party_count + p;
         layout.parties[p] = (struct lab_party){.index = index, .cpu = assign->places[index]->cpu, .rank = -1};
     }
-    for (uint32_t e = 0; !err && e < assign->n_edges; e++) {
-        const Lab__Edge *edge = assign->edges[e];
-        uint32_t size = (uint32_t)cell->size_bytes;
-        err = add_path(&m, 2 * e, edge->client, edge->server, (struct flow){size, cell->window, cell->batch});
-        if (!err && edge->client != edge->server)
-            /* Answers go one by one. */
-            err = add_path(&m, 2 * e + 1, edge->server, edge->client,
-                           (struct flow){layout.pattern->reply_bytes(size), layout.pattern->reply_window(cell->window), 1});
-    }
+    layout.shared = layout.pattern->sharing != LAB_NOT_SHARED;
     if (!err)
-        err = share_paths(&layout);
+        err = layout.shared ? share_channel(&m) : lay_paths(&m);
     if (err) {
         lab_layout_fini(&layout);
         return err;

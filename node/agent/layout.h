@@ -7,7 +7,8 @@
  *     sender here only           local (a leg), link         worker ── leg ──▶ relay ── link ──▶
  *     receiver here only         link, local (a leg)                    ── link ──▶ relay ── leg ──▶ worker
  *     the nodes themselves talk  link                        node thread ── link ──▶ node thread
- */
+ *
+ * Of a pattern whose parties share one channel there is one path, local to this node, whatever the number of edges. */
 #ifndef LAB_NODE_AGENT_LAYOUT_H
 #define LAB_NODE_AGENT_LAYOUT_H
 
@@ -31,6 +32,8 @@ struct lab_party {
     int32_t cpu;
     int rank;                        /* in the MPI world of this node's workers; -1: not in it */
     bool idle;                       /* no edge touches it */
+    enum lab_role role;              /* in the channel that all share, and its seat there */
+    uint32_t seat;
     const uint32_t *paths;           /* those with an end of its own, by their index in the layout, ascending */
     uint32_t path_count;
 };
@@ -39,6 +42,7 @@ struct lab_layout {
     uint32_t node;
     bool nodes_talk;                 /* parties are threads of nodes */
     bool crosses;                    /* some edge of the launch crosses nodes */
+    bool shared;                     /* one channel, path 0, of which each party has one end; its path names the first of each role */
     bool probed;                     /* one edge, two pinned processes of this node: the distance of their cores is probed */
     const struct lab_pattern *pattern;
     enum lab_unit unit;

@@ -63,7 +63,7 @@ static int32_t hand_over(struct briefing *briefing, int fd)
     return briefing->manifest->next++;
 }
 
-static void brief_end(struct briefing *briefing, const struct lab_launch_run *launch, uint32_t i, enum lab_role role, Lab__End *ret_end)
+static void brief_end(struct briefing *briefing, const struct lab_launch_run *launch, uint32_t i, enum lab_role role, uint32_t seat, Lab__End *ret_end)
 {
     const struct lab_path *path = &launch->layout.paths[i];
     enum lab_hop hop = launch->layout.nodes_talk ? LAB_HOP_LINK : LAB_HOP_LOCAL;
@@ -83,7 +83,26 @@ static void brief_end(struct briefing *briefing, const struct lab_launch_run *la
     end.rx_rank = channel->rank[LAB_RX];
     end.crosses_nodes = channel->crosses_nodes;
     end.crosses_hosts = channel->crosses_hosts;
+    end.tx_seats = lab_seats(channel, LAB_TX);
+    end.rx_seats = lab_seats(channel, LAB_RX);
+    end.seat = seat;
     *ret_end = end;
+}
+
+/* Its one end of the channel that all share. */
+static void brief_share(struct briefing *briefing, const struct lab_launch_run *launch, const struct lab_party *party)
+{
+    const struct lab_path *path = &launch->layout.paths[0];
+    Lab__Side side = LAB__SIDE__INIT;
+    Lab__End **end = party->role == LAB_TX ? &side.tx : &side.rx;
+    side.client = party->role == LAB_TX;
+    side.peer = path->party[party->role == LAB_TX ? LAB_RX : LAB_TX];
+    side.probe_slot = -1;
+    *end = &briefing->ends[0];
+    brief_end(briefing, launch, 0, party->role, party->seat, *end);
+    briefing->sides[0] = side;
+    briefing->pointers[0] = &briefing->sides[0];
+    briefing->side_count = 1;
 }
 
 static void brief_side(struct briefing *briefing, const struct lab_launch_run *launch, const struct lab_member *member, uint32_t forward)
@@ -103,8 +122,8 @@ static void brief_side(struct briefing *briefing, const struct lab_launch_run *l
     side.probe_slot = launch->layout.probed ? 0 : -1;
     side.tx = &briefing->ends[2 * s];
     side.rx = &briefing->ends[2 * s + 1];
-    brief_end(briefing, launch, client ? forward : backward, LAB_TX, side.tx);
-    brief_end(briefing, launch, client ? backward : forward, LAB_RX, side.rx);
+    brief_end(briefing, launch, client ? forward : backward, LAB_TX, 0, side.tx);
+    brief_end(briefing, launch, client ? backward : forward, LAB_RX, 0, side.rx);
     briefing->sides[s] = side;
     briefing->pointers[s] = &briefing->sides[s];
 }
@@ -120,7 +139,9 @@ static int brief(struct lab_launch_run *launch, const struct lab_member *member,
     };
     if (!briefing->sides || !briefing->pointers || !briefing->ends)
         return lab_fail(ENOMEM, "no memory for the task of a worker with %zu edges", edges);
-    for (uint32_t p = 0; p < party->path_count; p++)
+    if (layout->shared)
+        brief_share(briefing, launch, party);
+    for (uint32_t p = 0; !layout->shared && p < party->path_count; p++)
         if (layout->paths[party->paths[p]].number % 2 == 0)
             brief_side(briefing, launch, member, party->paths[p]);
     Lab__Task task = LAB__TASK__INIT;

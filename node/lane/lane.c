@@ -31,7 +31,7 @@ static inline __attribute__((always_inline)) bool whole(const struct lab_lane *l
     }
 }
 
-int lab_lane_init(struct lab_lane *lane, struct lab_end *end, uint32_t size, uint8_t sender, uint64_t seed, bool verify_all,
+int lab_lane_init(struct lab_lane *lane, struct lab_end *end, uint32_t size, uint16_t sender, uint64_t seed, bool verify_all,
                   const struct lab_envelope *envelope)
 {
     struct lab_lane made = {
@@ -55,6 +55,13 @@ int lab_lane_init(struct lab_lane *lane, struct lab_end *end, uint32_t size, uin
         memcpy(made.buffer + LAB_ENVELOPE_HEAD, made.stencil.body, size);
         refresh(&made, made.buffer + LAB_ENVELOPE_HEAD, 0);
     }
+    const struct lab_channel *channel = &end->channel;
+    bool one_stream = lab_seats(channel, LAB_TX) == 1 && (lab_seats(channel, LAB_RX) == 1 || channel->transport->caps & LAB_CAP_READERS);
+    if (end->role == LAB_RX && !one_stream && !(made.due = calloc(LAB_SENDERS, sizeof *made.due))) {
+        lab_stencil_fini(&made.stencil);
+        free(made.buffer);
+        return lab_fail(ENOMEM, "no memory to account for %u senders", lab_seats(channel, LAB_TX));
+    }
     *lane = made;
     return 0;
 }
@@ -65,6 +72,7 @@ void lab_lane_fini(struct lab_lane *lane)
     lab_end_close(lane->end);
     lab_stencil_fini(&lane->stencil);
     free(lane->buffer);
+    free(lane->due);
     *lane = (struct lab_lane){0};
 }
 
@@ -179,8 +187,23 @@ static void account_stray(struct lab_lane *lane, uint32_t sequence)
     lane->account.duplicated++;
 }
 
-static void account_sequence(struct lab_lane *lane, uint32_t sequence)
+/* Of a shared channel: what each sender sends must at least come in order. */
+static inline void account_share(struct lab_lane *lane, uint16_t sender, uint32_t sequence)
 {
+    uint32_t *due = &lane->due[sender];
+    lane->account.received++;
+    if (sequence - *due > UINT32_MAX / 2)
+        lane->account.reordered++;
+    else
+        *due = sequence + 1;
+}
+
+static void account_sequence(struct lab_lane *lane, uint16_t sender, uint32_t sequence)
+{
+    if (lane->due) {
+        account_share(lane, sender, sequence);
+        return;
+    }
     uint32_t ahead = sequence - lane->next;
     if (ahead > UINT32_MAX / 2) {
         account_stray(lane, sequence);
@@ -200,7 +223,7 @@ static void account_sequence(struct lab_lane *lane, uint32_t sequence)
 
 static bool due_for_sum(const struct lab_lane *lane)
 {
-    return lane->verify_all || lane->next % SAMPLE_EVERY == 0;
+    return lane->verify_all || lane->account.received % SAMPLE_EVERY == 0;
 }
 
 /* The slow way, for whatever is not exactly what was expected: message by message. */
@@ -213,7 +236,7 @@ static uint32_t read_one_by_one(struct lab_lane *lane, const struct lab_span *sp
             lane->account.corrupt++;
             continue;
         }
-        account_sequence(lane, label.sequence);
+        account_sequence(lane, label.sender, label.sequence);
         if (label.flags) {
             *ret_flags = label.flags;
             return i + 1;
@@ -240,7 +263,7 @@ static inline __attribute__((always_inline)) int take_singly(struct lab_lane *la
             break;
         if (span.length == size && read_one(span.at, size, true, &word0) && (uint32_t)word0 == next) {
             next++;
-            flags = (uint32_t)(word0 >> 32) & 0xff;
+            flags = flags_of(word0);
             lane->account.received++;
         } else {
             lane->next = next;
@@ -287,8 +310,42 @@ static int take_in_batches(struct lab_lane *lane, uint32_t want, uint64_t deadli
     return 0;
 }
 
+/* Of a shared channel: as take_in_batches, with an account for each sender. */
+static inline __attribute__((always_inline)) int take_share(struct lab_lane *lane, uint32_t size, uint32_t want, uint64_t deadline_ns,
+                                                            uint32_t *ret_count, uint32_t *ret_flags)
+{
+    struct lab_end *end = lane->end;
+    uint32_t batch = end->channel.batch, read = 0, flags = 0;
+    struct lab_span span;
+    int err = end->ops->borrow(end, want < batch ? want : batch, deadline_ns, &span);
+    if (err)
+        return err;
+    if (span.length == size)
+        for (; read < span.count && !flags; read++) {
+            uint64_t word0;
+            if (!read_one(span.at + read * span.stride, size, due_for_sum(lane), &word0)) {
+                lane->account.corrupt++;
+                continue;
+            }
+            account_share(lane, sender_of(word0), (uint32_t)word0);
+            flags = flags_of(word0);
+        }
+    else
+        read = read_one_by_one(lane, &span, &flags);
+    end->ops->release(end, read);
+    *ret_count = read;
+    *ret_flags = flags;
+    return 0;
+}
+
 static int take_lent(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count, uint32_t *ret_flags)
 {
+    if (lane->due)
+        switch (lane->stencil.size) {
+        case 8: return take_share(lane, 8, want, deadline_ns, ret_count, ret_flags);
+        case 64: return take_share(lane, 64, want, deadline_ns, ret_count, ret_flags);
+        default: return take_share(lane, lane->stencil.size, want, deadline_ns, ret_count, ret_flags);
+        }
     switch (lane->end->channel.batch == 1 && lane->verify_all ? lane->stencil.size : 0) {
     case 8: return take_singly(lane, 8, want, deadline_ns, ret_count, ret_flags);
     case 48: return take_singly(lane, 48, want, deadline_ns, ret_count, ret_flags);
@@ -336,8 +393,8 @@ static int take_copied(struct lab_lane *lane, uint64_t deadline_ns, uint32_t *re
     }
     if (due_for_sum(lane))
         lane->unsettled = message;
-    account_sequence(lane, (uint32_t)word0);
-    *ret_flags = (uint32_t)(word0 >> 32) & 0xff;
+    account_sequence(lane, sender_of(word0), (uint32_t)word0);
+    *ret_flags = flags_of(word0);
     return 0;
 }
 

@@ -13,7 +13,8 @@
 #include "node/transport.h"
 #include "proto/envelope.h"
 
-/* Every message of a channel, accounted for. `lost` shrinks again when a late message arrives (then `reordered` grows). */
+/* Every message of a channel, accounted for. Where consumers share what several producers send, each sees a part, in order: what is
+ * missing here may have gone elsewhere, and only all accounts together tell what was lost. `lost` shrinks again when a late message arrives (then `reordered` grows). */
 struct lab_account {
     uint64_t sent, received, lost, duplicated, reordered, corrupt;
 };
@@ -34,10 +35,11 @@ struct lab_lane {
     bool unreleased;             /* a lent message, verified, is still to be given back */
     struct { uint32_t from, count; } gap[LAB_GAPS_MAX]; /* sequences that were skipped, newest last */
     uint32_t gaps;
+    uint32_t *due;               /* RX of a shared channel: the least sequence that each sender may send; NULL: one sender, and all that it sends */
 };
 
 /* `end` is owned by the lane on success. `size`: of each message on this channel. */
-int lab_lane_init(struct lab_lane *lane, struct lab_end *end, uint32_t size, uint8_t sender, uint64_t seed, bool verify_all,
+int lab_lane_init(struct lab_lane *lane, struct lab_end *end, uint32_t size, uint16_t sender, uint64_t seed, bool verify_all,
                   const struct lab_envelope *envelope);
 void lab_lane_fini(struct lab_lane *lane); /* closes the end */
 

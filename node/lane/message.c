@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int lab_stencil_init(struct lab_stencil *stencil, uint32_t size, uint8_t sender, uint64_t seed)
+int lab_stencil_init(struct lab_stencil *stencil, uint32_t size, uint16_t sender, uint64_t seed)
 {
     size_t room = ((size_t)size + 127) & ~(size_t)63;
     unsigned char *body = aligned_alloc(64, room);
@@ -78,7 +78,7 @@ bool lab_message_read(const unsigned char *message, uint32_t length, bool whole,
     if (length < LAB_MESSAGE_MIN || !read_one(message, length, whole, &word0))
         return false;
     *ret_label = (struct lab_label){
-        .sequence = (uint32_t)word0, .flags = (uint32_t)(word0 >> 32) & 0xff, .sender = (uint8_t)(word0 >> 40),
+        .sequence = (uint32_t)word0, .flags = flags_of(word0), .sender = sender_of(word0),
     };
     return true;
 }
@@ -92,7 +92,7 @@ LAB_INLINE uint32_t check_span(const struct lab_span *span, uint32_t size, uint3
         uint64_t word0;
         if (!read_one(at, size, true, &word0) || (uint32_t)word0 != first + i)
             return i;
-        uint32_t flags = (uint32_t)(word0 >> 32) & 0xff;
+        uint32_t flags = flags_of(word0);
         if (flags) {
             *ret_flags = flags;
             return i + 1;

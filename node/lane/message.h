@@ -1,6 +1,6 @@
 /* What a message of the laboratory looks like, and how it is written and verified at memory speed.
  *
- *     word 0   sequence (32 bits) | flags (8) | sender (8) | check of these and of the length (16)
+ *     word 0   sequence (32 bits) | flags (4) | sender (12) | check of these and of the length (16)
  *     word 1   sum of all following words and a multiple of word 0            (messages of 16 bytes and more)
  *     word 2.. body: pseudo-random words of the cell's seed, salted with the sequence
  *
@@ -22,6 +22,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { LAB_SENDERS = 1 << 12 }; /* parties are told apart in messages up to so many */
+
 enum lab_flag {
     LAB_TURN = 1 << 0,  /* the last message of the client's turn */
     LAB_MARK = 1 << 1,  /* the measured phase begins with the next message */
@@ -34,11 +36,11 @@ struct lab_stencil {
     uint32_t size;        /* of a message, bytes, at least LAB_MESSAGE_MIN */
     uint32_t step;        /* every step-th body word is salted */
     uint32_t salted;      /* number of salted words */
-    uint8_t sender;
+    uint16_t sender;
     uint64_t base_sum;    /* sum of the body words without salt */
     unsigned char *body;  /* owned: `size` bytes, those of words 0 and 1 unused; 64-byte aligned */
 };
-int lab_stencil_init(struct lab_stencil *stencil, uint32_t size, uint8_t sender, uint64_t seed); /* -ENOMEM */
+int lab_stencil_init(struct lab_stencil *stencil, uint32_t size, uint16_t sender, uint64_t seed); /* -ENOMEM */
 void lab_stencil_fini(struct lab_stencil *stencil);
 
 /* Writes `span->count` messages in place, sequences from `first` on; `last_flags` go onto the last one. */
@@ -51,7 +53,7 @@ void lab_message_refresh(const struct lab_stencil *stencil, unsigned char *messa
 struct lab_label {
     uint32_t sequence;
     uint32_t flags;
-    uint8_t sender;
+    uint16_t sender;
 };
 
 /* Whether `length` bytes are a message: the check in word 0, and with `whole` the sum over every byte. */

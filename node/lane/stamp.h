@@ -43,7 +43,17 @@ LAB_INLINE lab_words load2(const unsigned char *at)
 
 LAB_INLINE uint64_t label_word(const struct lab_stencil *stencil, uint32_t length, uint32_t sequence, uint32_t flags)
 {
-    return seal((uint64_t)sequence | (uint64_t)(flags & 0xff) << 32 | (uint64_t)stencil->sender << 40, length);
+    return seal((uint64_t)sequence | (uint64_t)(flags & 0xf) << 32 | (uint64_t)stencil->sender << 36, length);
+}
+
+LAB_INLINE uint32_t flags_of(uint64_t word0)
+{
+    return (uint32_t)(word0 >> 32) & 0xf;
+}
+
+LAB_INLINE uint16_t sender_of(uint64_t word0)
+{
+    return (word0 >> 36) & (LAB_SENDERS - 1);
 }
 
 LAB_INLINE uint64_t tail_of(const unsigned char *message, uint32_t length)

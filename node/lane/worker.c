@@ -86,7 +86,7 @@ static int open_end(const Lab__End *told, uint32_t epoch, enum lab_role role, st
     struct lab_channel channel = {
         .transport = transport, .id = told->channel, .epoch = epoch, .message_max = told->message_max, .window = told->window,
         .batch = told->batch, .crosses_nodes = told->crosses_nodes, .crosses_hosts = told->crosses_hosts,
-        .rank = {told->tx_rank, told->rx_rank},
+        .rank = {told->tx_rank, told->rx_rank}, .seats = {told->tx_seats, told->rx_seats},
     };
     int err = transport ? lab_wait_named(told->wait, &channel.wait) : lab_refuse(EPROTO, "there is no transport named '%s' here", told->transport);
     if (!err)
@@ -95,7 +95,7 @@ static int open_end(const Lab__End *told, uint32_t epoch, enum lab_role role, st
         drop_end(told);
         return err;
     }
-    struct lab_wire wire = {.fd = {-1, -1}};
+    struct lab_wire wire = {.fd = {-1, -1}, .seat = told->seat};
     wire.fd[role] = told->fd;
     snprintf(wire.address, sizeof wire.address, "%s", told->address);
     err = lab_end_open(&channel, role, &wire, partner, deadline_ns, ret_end);
@@ -111,7 +111,7 @@ static int open_lane(const struct lab_worker *worker, const Lab__Side *side, enu
 {
     const Lab__Task *task = worker->task;
     const Lab__End *told = role == LAB_TX ? side->tx : side->rx;
-    bool forward = partner || side->client == (role == LAB_TX);
+    bool forward = partner || worker->pattern->sharing || side->client == (role == LAB_TX);
     uint32_t size = (uint32_t)task->cell->size_bytes;
     if (!forward)
         size = worker->pattern->reply_bytes(size);
@@ -124,7 +124,7 @@ static int open_lane(const struct lab_worker *worker, const Lab__Side *side, enu
     int err = open_end(told, task->epoch, role, partner, task->deadline_ns, &end);
     if (err)
         return err;
-    err = lab_lane_init(ret_lane, end, size, (uint8_t)sender, task->cell->seed, task->cell->verify_all, side->envelope ? &envelope : NULL);
+    err = lab_lane_init(ret_lane, end, size, (uint16_t)sender, task->cell->seed, task->cell->verify_all, side->envelope ? &envelope : NULL);
     if (err)
         lab_end_close(end);
     return err;
@@ -134,10 +134,11 @@ static int open_side(struct lab_worker *worker, uint32_t i)
 {
     const Lab__Side *told = worker->task->sides[i];
     struct lab_edge_side *side = &worker->sides[i];
-    if (!told->tx || !told->rx) {
+    bool shared = worker->pattern->sharing != LAB_NOT_SHARED;
+    if (shared ? !told->tx == !told->rx : !told->tx || !told->rx) {
         drop_end(told->tx);
         drop_end(told->rx);
-        return lab_refuse(EPROTO, "edge %u came without its two ends", told->edge);
+        return lab_refuse(EPROTO, "edge %u came without its ends", told->edge);
     }
     side->edge = told->edge;
     side->client = told->client;
@@ -150,6 +151,8 @@ static int open_side(struct lab_worker *worker, uint32_t i)
         }
         side->probe = (struct lab_probe *)worker->probes + told->probe_slot;
     }
+    if (shared)
+        return told->tx ? open_lane(worker, told, LAB_TX, NULL, &side->tx) : open_lane(worker, told, LAB_RX, NULL, &side->rx);
     int err = open_lane(worker, told, LAB_TX, NULL, &side->tx);
     if (err) {
         drop_end(told->rx);
@@ -218,7 +221,15 @@ struct edge_report {
     Lab__EdgeOutcome *pointer;
 };
 
-static int describe_edge(const struct lab_edge_side *side, const struct lab_edge_result *result, Lab__EdgeOutcome *ret_outcome)
+/* A message for everyone is sent as often as it is to arrive. */
+static uint64_t deliveries(const struct lab_pattern *pattern, const struct lab_lane *tx)
+{
+    uint32_t receivers = pattern->sharing == LAB_TO_ALL && tx->end ? lab_seats(&tx->end->channel, LAB_RX) : 1;
+    return tx->account.sent * receivers;
+}
+
+static int describe_edge(const struct lab_pattern *pattern, const struct lab_edge_side *side, const struct lab_edge_result *result,
+                         Lab__EdgeOutcome *ret_outcome)
 {
     Lab__EdgeOutcome o = LAB__EDGE_OUTCOME__INIT;
     o.edge = side->edge;
@@ -233,7 +244,7 @@ static int describe_edge(const struct lab_edge_side *side, const struct lab_edge
     o.first_message_ns = result->first_message_ns;
     o.warmup_ns = result->warmup_ns;
     o.depth_max = side->depth_max;
-    o.sent = side->tx.account.sent;
+    o.sent = deliveries(pattern, &side->tx);
     o.received = side->rx.account.received;
     o.lost = side->rx.account.lost;
     o.duplicated = side->rx.account.duplicated;
@@ -283,7 +294,7 @@ static int send_result(const struct lab_worker *worker)
     Lab__EdgeOutcome **pointers = calloc(worker->opened ? worker->opened : 1, sizeof *pointers);
     int err = edges && pointers ? 0 : lab_fail(ENOMEM, "no memory for %u results", worker->opened);
     for (uint32_t i = 0; !err && i < worker->opened; i++) {
-        err = describe_edge(&worker->sides[i], &measure->results[i], &edges[i]);
+        err = describe_edge(worker->pattern, &worker->sides[i], &measure->results[i], &edges[i]);
         pointers[i] = &edges[i];
     }
     if (!err) {

@@ -5,6 +5,7 @@
 #include "node/lane/edge.h"
 #include "node/pattern.h"
 
-extern const struct lab_pattern lab_pattern_pingpong, lab_pattern_stream, lab_pattern_barrier;
+extern const struct lab_pattern lab_pattern_pingpong, lab_pattern_stream, lab_pattern_barrier, lab_pattern_producer_consumer, lab_pattern_fan_in,
+    lab_pattern_fan_out, lab_pattern_broadcast;
 
 #endif

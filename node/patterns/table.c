@@ -6,6 +6,10 @@ static const struct lab_pattern *const patterns[] = {
     &lab_pattern_pingpong,
     &lab_pattern_stream,
     &lab_pattern_barrier,
+    &lab_pattern_producer_consumer,
+    &lab_pattern_fan_in,
+    &lab_pattern_fan_out,
+    &lab_pattern_broadcast,
 };
 
 const struct lab_pattern *lab_pattern_at(size_t index)

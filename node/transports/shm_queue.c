@@ -1,11 +1,9 @@
-/* shm-queue: a queue of many producers and many consumers (shm/queue.h), here with one of each. The
- * kernel does not tell about a dead peer: hangup marks it in the queue, takes back what it held, and wakes whoever sleeps there. */
+/* shm-queue: a queue of many producers and many consumers (shm/queue.h). The kernel does not tell about a dead peer: hangup marks it in
+ * the queue, takes back what it held, and wakes whoever sleeps there. */
 #include "node/transports/memory.h"
 
 #include "base/error.h"
 #include "shm/queue.h"
-
-enum { SEAT = 0 }; /* of either role: a channel has one end of each */
 
 struct queue_end {
     struct lab_end end;
@@ -21,8 +19,8 @@ _Static_assert((int)LAB_TX == (int)LAB_QUEUE_PRODUCER && (int)LAB_RX == (int)LAB
 static struct lab_queue_config config_of(const struct lab_channel *channel)
 {
     return (struct lab_queue_config){
-        .message_max = channel->message_max, .window = channel->window, .producers = 1, .consumers = 1, .batch = channel->batch,
-        .wait = channel->wait,
+        .message_max = channel->message_max, .window = channel->window, .producers = lab_seats(channel, LAB_TX),
+        .consumers = lab_seats(channel, LAB_RX), .batch = channel->batch, .wait = channel->wait,
     };
 }
 
@@ -59,7 +57,7 @@ static void queue_hangup(const struct lab_channel *channel, const struct lab_wir
     /* Made by queue_provision: it can be mapped, or the machine has no memory left to tell anyone anything. */
     if (lab_memory_map(channel, wire, dead, 0, &segment))
         return;
-    lab_queue_hangup(segment.memory, &config, (enum lab_queue_side)dead, SEAT);
+    lab_queue_hangup(segment.memory, &config, (enum lab_queue_side)dead, wire->seat);
     lab_segment_fini(&segment);
 }
 
@@ -77,8 +75,8 @@ static int queue_open(struct lab_end *end, uint64_t deadline_ns)
     int err = lab_memory_map(&end->channel, &end->wire, end->role, deadline_ns, &queue->segment);
     if (err)
         return err;
-    err = end->role == LAB_TX ? lab_queue_produce(&queue->producer, queue->segment.memory, queue->segment.size, &config, SEAT)
-                              : lab_queue_consume(&queue->consumer, queue->segment.memory, queue->segment.size, &config, SEAT);
+    err = end->role == LAB_TX ? lab_queue_produce(&queue->producer, queue->segment.memory, queue->segment.size, &config, end->wire.seat)
+                              : lab_queue_consume(&queue->consumer, queue->segment.memory, queue->segment.size, &config, end->wire.seat);
     if (err)
         lab_segment_fini(&queue->segment);
     else
@@ -90,7 +88,7 @@ static void queue_close(struct lab_end *end)
 {
     struct queue_end *queue = queue_of(end);
     struct lab_queue_config config = config_of(&end->channel);
-    lab_queue_hangup(queue->segment.memory, &config, (enum lab_queue_side)end->role, SEAT);
+    lab_queue_hangup(queue->segment.memory, &config, (enum lab_queue_side)end->role, end->wire.seat);
     lab_segment_fini(&queue->segment);
 }
 

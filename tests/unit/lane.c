@@ -172,6 +172,37 @@ static void a_message_of_another_size_is_corrupt(void **state)
     close_lanes();
 }
 
+/* What another producer of the same channel sends: as `tx` does, with another name. */
+static void put_as(uint16_t sender, uint32_t count)
+{
+    struct lab_lane other;
+    lab_assert_ok(lab_lane_init(&other, new_end(LAB_TX), 64, sender, 7, true, NULL));
+    lab_assert_ok(lab_lane_put(&other, count, 0, 0));
+    lab_lane_fini(&other);
+}
+
+static void a_consumer_among_several_misses_what_went_elsewhere_and_calls_nothing_lost(void **state)
+{
+    (void)state;
+    list.sent = list.received = 0;
+    struct lab_end *end = new_end(LAB_RX);
+    end->channel.seats[LAB_TX] = 3;
+    end->channel.seats[LAB_RX] = 2;
+    lab_assert_ok(lab_lane_init(&tx, new_end(LAB_TX), 64, 1, 7, true, NULL));
+    lab_assert_ok(lab_lane_init(&rx, end, 64, 0, 7, true, NULL));
+    put_as(4095, 3);
+    lab_assert_ok(lab_lane_put(&tx, 5, 0, 0));
+    put_as(2, 4);
+    list.length[4] = list.length[5]; /* the second of tx went to another consumer: what follows moves up */
+    memmove(list.bytes[4], list.bytes[5], PLACE_BYTES * 7);
+    list.sent--;
+    swap(9, 10); /* the last two of the third producer change places */
+    list.bytes[6][40] ^= 1;
+    take_all();
+    expect(10, 0, 0, 1, 1);
+    close_lanes();
+}
+
 static void an_envelope_of_another_launch_is_refused(void **state)
 {
     (void)state;
@@ -208,6 +239,7 @@ int main(void)
         cmocka_unit_test(a_message_that_comes_twice_is_a_duplicate),
         cmocka_unit_test(one_flipped_byte_is_corrupt_and_not_received),
         cmocka_unit_test(a_message_of_another_size_is_corrupt),
+        cmocka_unit_test(a_consumer_among_several_misses_what_went_elsewhere_and_calls_nothing_lost),
         cmocka_unit_test(an_envelope_of_another_launch_is_refused),
         cmocka_unit_test(sampling_reads_every_label_but_not_every_sum),
     };

@@ -16,7 +16,7 @@ static Lab__Edge *edge_pointers[4];
 static Lab__Place places[PARTIES];
 static Lab__Place *place_pointers[PARTIES];
 static char *hosts[PARTIES];
-static char here[] = "", transport[32], link_name[32], wait_name[32], pattern[] = "pingpong", unit[] = "process";
+static char here[] = "", transport[32], link_name[32], wait_name[32], pattern[] = "pingpong", shared[] = "producer-consumer", unit[] = "process";
 
 static void ask(const char *of, const char *wait, uint32_t nodes, uint32_t workers, uint32_t edge_count, const uint32_t (*joins)[2])
 {
@@ -71,6 +71,43 @@ static void two_workers_of_one_node_share_two_local_channels(void **state)
     assert_int_equal(layout.paths[1].party[LAB_TX], 1);
     assert_int_equal(layout.paths[1].channel[LAB_HOP_LOCAL].id, 1);
     lab_layout_fini(&layout);
+}
+
+static void workers_that_share_a_channel_have_one_end_of_it_each_and_a_seat(void **state)
+{
+    (void)state;
+    struct lab_layout layout;
+    ask("shm-queue", "futex", 1, 5, 2, (const uint32_t[][2]){{3, 1}, {0, 4}});
+    cell.pattern = shared;
+    lab_assert_ok(lab_layout_make(&assign, 1, 0, &layout));
+    assert_true(layout.shared);
+    assert_false(layout.probed);
+    assert_int_equal(layout.path_count, 1);
+    const struct lab_channel *channel = &layout.paths[0].channel[LAB_HOP_LOCAL];
+    assert_int_equal(lab_seats(channel, LAB_TX), 2);
+    assert_int_equal(lab_seats(channel, LAB_RX), 2);
+    static const struct { bool idle; enum lab_role role; uint32_t seat; } is[] = {
+        {false, LAB_TX, 0}, {false, LAB_RX, 0}, {.idle = true}, {false, LAB_TX, 1}, {false, LAB_RX, 1},
+    };
+    for (uint32_t p = 0; p < 5; p++) {
+        assert_int_equal(layout.parties[p].idle, is[p].idle);
+        assert_int_equal(layout.parties[p].path_count, !is[p].idle);
+        assert_int_equal(layout.parties[p].role, is[p].role);
+        assert_int_equal(layout.parties[p].seat, is[p].seat);
+    }
+    lab_layout_fini(&layout);
+}
+
+static void who_would_both_send_and_receive_cannot_share_a_channel(void **state)
+{
+    (void)state;
+    struct lab_layout layout;
+    ask("shm-queue", "futex", 1, 3, 2, (const uint32_t[][2]){{0, 1}, {1, 2}});
+    cell.pattern = shared;
+    lab_assert_fails(lab_layout_make(&assign, 1, 0, &layout), EPROTO);
+    ask("shm-queue", "futex", 2, 1, 1, (const uint32_t[][2]){{0, 1}});
+    cell.pattern = shared;
+    lab_assert_fails(lab_layout_make(&assign, 1, 0, &layout), EPROTO);
 }
 
 static void a_worker_on_another_node_is_reached_by_leg_link_and_leg(void **state)
@@ -170,6 +207,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_workers_of_one_node_share_two_local_channels),
+        cmocka_unit_test(workers_that_share_a_channel_have_one_end_of_it_each_and_a_seat),
+        cmocka_unit_test(who_would_both_send_and_receive_cannot_share_a_channel),
         cmocka_unit_test(a_worker_on_another_node_is_reached_by_leg_link_and_leg),
         cmocka_unit_test(a_transport_between_hosts_has_legs_of_shared_memory),
         cmocka_unit_test(nodes_that_talk_themselves_have_links_only),
