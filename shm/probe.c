@@ -14,8 +14,9 @@ enum {
     POLLS = 1024,      /* looks between two readings of the clock while waiting */
 };
 
-/* Waits while the word is odd (`wanted` 0) or even (`wanted` 1). */
-static inline int await_turn(struct lab_probe *probe, uint64_t wanted, uint64_t deadline_ns, uint64_t *ret_word)
+/* Waits while the word is odd (`wanted` 0) or even (`wanted` 1). `absent`: the other side may not have come yet, and may need this cpu to
+ * come: a library's thread here that is to carry a message to it. Once both are there nobody gives way, or each would miss the other. */
+static inline int await_turn(struct lab_probe *probe, uint64_t wanted, bool absent, uint64_t deadline_ns, uint64_t *ret_word)
 {
     for (;;) {
         for (int i = 0; i < POLLS; i++) {
@@ -27,15 +28,15 @@ static inline int await_turn(struct lab_probe *probe, uint64_t wanted, uint64_t 
         }
         if (lab_now_ns() >= deadline_ns)
             return -EAGAIN;
-        /* The one waited for may need this cpu to come: a library's thread here that is to carry a message to it. */
-        sched_yield();
+        if (absent)
+            sched_yield();
     }
 }
 
-static inline int round_trip(struct lab_probe *probe, uint64_t *word, uint64_t deadline_ns)
+static inline int round_trip(struct lab_probe *probe, uint64_t *word, bool absent, uint64_t deadline_ns)
 {
     atomic_store_explicit(&probe->word, *word + 1, memory_order_release);
-    return await_turn(probe, 0, deadline_ns, word);
+    return await_turn(probe, 0, absent, deadline_ns, word);
 }
 
 static int ascending(const void *a, const void *b)
@@ -48,15 +49,15 @@ int lab_probe_lead(struct lab_probe *probe, uint32_t rounds, uint64_t deadline_n
 {
     uint64_t took[GROUPS_MAX], word, clock_ns = UINT64_MAX;
     uint32_t groups = 0;
-    int err = await_turn(probe, 0, deadline_ns, &word);
+    int err = await_turn(probe, 0, true, deadline_ns, &word);
     /* The first round also waits for the follower to come. */
     if (!err)
-        err = round_trip(probe, &word, deadline_ns);
+        err = round_trip(probe, &word, true, deadline_ns);
     for (uint32_t done = 0; !err && done < rounds; groups++) {
         uint32_t group = rounds - done < GROUP ? rounds - done : GROUP;
         uint64_t before = lab_now_ns(), begin = lab_now_ns();
         for (uint32_t i = 0; !err && i < group; i++)
-            err = round_trip(probe, &word, deadline_ns);
+            err = round_trip(probe, &word, false, deadline_ns);
         uint64_t end = lab_now_ns();
         if (begin - before < clock_ns)
             clock_ns = begin - before;
@@ -80,7 +81,7 @@ int lab_probe_follow(struct lab_probe *probe, uint32_t rounds, uint64_t deadline
 {
     for (uint32_t i = 0; i < rounds + 1; i++) {
         uint64_t word;
-        int err = await_turn(probe, 1, deadline_ns, &word);
+        int err = await_turn(probe, 1, i == 0, deadline_ns, &word);
         if (err)
             return err;
         atomic_store_explicit(&probe->word, word + 1, memory_order_release);

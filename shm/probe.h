@@ -6,8 +6,8 @@
  *     err = lab_probe_lead(probe, 32, deadline_ns, &handoff_ns);   // one side
  *     err = lab_probe_follow(probe, 32, deadline_ns);              // the other side, the same number of rounds
  *
- * Either side may come first and waits for the other, polling and yielding; the wait before the first round is not counted. A probe can be
- * used again and again, by the same two sides. 32 rounds take 4 us when a hand-off takes 60 ns. */
+ * Either side may come first and waits for the other, polling and yielding; the wait before the first round is not counted. A probe
+ * can be used again and again, by the same two sides. 32 rounds take 4 us when a hand-off takes 60 ns. */
 #ifndef LAB_SHM_PROBE_H
 #define LAB_SHM_PROBE_H
 
