@@ -5,23 +5,32 @@
 
 #include <assert.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Well above the 20 to 30 us that a futex wake-up takes between two cores. */
-enum { SPIN_US = 60, YIELDS = 32 };
+enum {
+    SPIN_US = 60,      /* well above the 20 to 30 us that a wake-up takes between two cores */
+    SHORT_POLLS = 32,  /* adaptive: looks between two readings of the clock, about 1 us */
+    YIELDS = 32,       /* adaptive: to another side on this cpu, which may not be the next in the queue */
+    QUICK_NS = 1500,   /* a yield that is back by then, without two switches, found nobody else */
+    CROWD_TRUST = 16,  /* vain polls for which others are taken to want the cpu, once they were seen to */
+    BESIDE_TRUST = 256 /* waits of a thread that believe where their side was woken from; then one finds out anew */
+};
 
 static const struct {
     const char *name, *summary;
 } waits[LAB_WAITS] = {
     [LAB_WAIT_SPIN] = {"spin", "polls: the shortest latency, for a whole core"},
     [LAB_WAIT_YIELD] = {"yield", "polls, and gives the core away between polls (sched_yield)"},
-    [LAB_WAIT_ADAPTIVE] = {"adaptive", "polls for longer than a wake-up costs, then yields, then sleeps on a futex"},
+    [LAB_WAIT_ADAPTIVE] = {"adaptive", "polls, yields or sleeps on a futex, by who else wants the core and where the other side runs"},
     [LAB_WAIT_FUTEX] = {"futex", "sleeps on a futex until the other side wakes it"},
     [LAB_WAIT_BLOCK] = {"block", "the kernel's or the library's own blocking call"},
+    [LAB_WAIT_POLL] = {"poll", "sleeps in poll(2) on an eventfd, as in an event loop"},
 };
 
 const char *lab_wait_name(enum lab_wait wait)
@@ -46,14 +55,19 @@ int lab_wait_named(const char *name, enum lab_wait *ret_wait)
 
 struct lab_wait_plan lab_wait_plan(enum lab_wait wait)
 {
-    assert(wait < LAB_WAIT_BLOCK);
+    assert(wait < LAB_WAITS && wait != LAB_WAIT_BLOCK);
     return (struct lab_wait_plan){
         .wait = wait,
-        .sleeps = wait == LAB_WAIT_ADAPTIVE || wait == LAB_WAIT_FUTEX,
+        .sleeps = wait != LAB_WAIT_SPIN && wait != LAB_WAIT_YIELD,
+        .polls = wait == LAB_WAIT_SPIN ? LAB_WAIT_POLLS : wait == LAB_WAIT_ADAPTIVE ? SHORT_POLLS : 1,
+        .yields = wait == LAB_WAIT_ADAPTIVE ? YIELDS : 0,
         .spin_ns = SPIN_US * LAB_NS_PER_US,
-        .yields = YIELDS,
+        .own_bell = -1,
+        .peer_bell = -1,
     };
 }
+
+/* ---- waking ---- */
 
 /* The futex is shared between processes: no FUTEX_PRIVATE_FLAG. */
 static long futex(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *until)
@@ -63,24 +77,132 @@ static long futex(_Atomic uint32_t *word, int operation, uint32_t value, const s
 
 bool lab_wait_wake_now(struct lab_sleeper *sleeper)
 {
+    atomic_store_explicit(&sleeper->woken_from, (uint32_t)sched_getcpu() + 1, memory_order_relaxed);
     return atomic_exchange_explicit(&sleeper->asleep, 0, memory_order_relaxed) && futex(&sleeper->asleep, FUTEX_WAKE, 1, NULL) > 0;
 }
 
-void lab_wait_sleep(struct lab_sleeper *sleeper, uint64_t deadline_ns)
+void lab_wait_ring_now(struct lab_sleeper *sleeper, int bell)
 {
-    uint64_t until_ns = lab_now_ns() + LAB_WAIT_SLICE_NS;
-    struct timespec until = lab_timespec(until_ns < deadline_ns ? until_ns : deadline_ns);
-    futex(&sleeper->asleep, FUTEX_WAIT_BITSET, 1, &until);
-    /* Woken, too late, interrupted by a signal: the caller looks for itself. */
-    atomic_store_explicit(&sleeper->asleep, 0, memory_order_relaxed);
+    if (atomic_exchange_explicit(&sleeper->asleep, 0, memory_order_relaxed))
+        lab_wait_ring(bell);
 }
 
-static int prepare_to_sleep(struct lab_sleeper *sleeper)
+int lab_wait_bell(int *ret_fd)
 {
-    atomic_store_explicit(&sleeper->asleep, 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst);
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return lab_fail(errno, "cannot make an eventfd to sleep on");
+    *ret_fd = fd;
+    return 0;
+}
+
+void lab_wait_ring(int bell)
+{
+    const uint64_t once = 1;
+    /* It can only fail when it has been rung 2^64 - 2 times and not been heard: then it is readable. */
+    if (bell >= 0 && write(bell, &once, sizeof once) < 0)
+        return;
+}
+
+/* ---- sleeping ---- */
+
+void lab_wait_disarm(const struct lab_wait_plan *plan, struct lab_sleeper *sleeper)
+{
+    uint64_t ignored;
+    atomic_store_explicit(&sleeper->asleep, 0, memory_order_relaxed);
+    if (plan->wait == LAB_WAIT_POLL && read(plan->own_bell, &ignored, sizeof ignored) < 0)
+        return; /* it was quiet */
+}
+
+void lab_wait_sleep(const struct lab_wait_plan *plan, struct lab_sleeper *sleeper, uint64_t deadline_ns)
+{
+    uint64_t now_ns = lab_now_ns(), until_ns = now_ns + LAB_WAIT_SLICE_NS;
+    if (deadline_ns < until_ns)
+        until_ns = deadline_ns;
+    if (plan->wait == LAB_WAIT_POLL) {
+        struct pollfd bell = {.fd = plan->own_bell, .events = POLLIN};
+        struct timespec within = lab_timespec(until_ns > now_ns ? until_ns - now_ns : 0);
+        ppoll(&bell, 1, &within, NULL);
+    } else {
+        struct timespec until = lab_timespec(until_ns);
+        futex(&sleeper->asleep, FUTEX_WAIT_BITSET, 1, &until);
+    }
+    /* Woken, too late, interrupted by a signal: the caller looks for itself. */
+    lab_wait_disarm(plan, sleeper);
+}
+
+/* To the next fiber, or to whoever else wants the cpu. */
+static void give_way(void)
+{
+    if (!lab_fiber_yield())
+        sched_yield();
+}
+
+static int sleep_next(struct lab_wait_state *state)
+{
+    state->polls = 1;
     return 1;
 }
+
+/* ---- adaptive ---- */
+
+/* What a thread has found out about the cpu that it runs on. */
+static _Thread_local struct {
+    uint32_t crowded; /* so many more vain polls take it that others want the cpu */
+    uint32_t beside;  /* so many waits took it that the other side is on this cpu */
+} seen;
+
+void lab_wait_begin(struct lab_wait_state *state, struct lab_sleeper *sleeper)
+{
+    if (atomic_load_explicit(&sleeper->woken_from, memory_order_relaxed) != (uint32_t)sched_getcpu() + 1)
+        return;
+    if (++seen.beside % BESIDE_TRUST == 0) {
+        atomic_store_explicit(&sleeper->woken_from, 0, memory_order_relaxed);
+        return;
+    }
+    state->beside = true;
+    state->polls = 1;
+}
+
+/* The other side can only run when this one does not. */
+static int step_beside(const struct lab_wait_plan *plan, struct lab_wait_state *state, struct lab_sleeper *sleeper, uint64_t now_ns)
+{
+    if (state->yields && now_ns - state->turn_ns < QUICK_NS) {
+        atomic_store_explicit(&sleeper->woken_from, 0, memory_order_relaxed);
+        state->beside = false;
+        state->polls = plan->polls;
+        state->turn_ns = now_ns;
+        return 0;
+    }
+    if (state->yields++ >= plan->yields)
+        return sleep_next(state);
+    state->turn_ns = now_ns;
+    give_way();
+    return 0;
+}
+
+static int step_adaptive(const struct lab_wait_plan *plan, struct lab_wait_state *state, struct lab_sleeper *sleeper, uint64_t now_ns)
+{
+    if (state->rounds == 1)
+        state->began_ns = state->turn_ns = now_ns;
+    if (state->beside)
+        return step_beside(plan, state, sleeper, now_ns);
+    if (now_ns - state->turn_ns < plan->spin_ns / LAB_WAIT_CROWD)
+        return 0;
+    if (seen.crowded) {
+        seen.crowded--;
+        return sleep_next(state);
+    }
+    if (now_ns - state->began_ns >= plan->spin_ns)
+        return sleep_next(state);
+    give_way();
+    state->turn_ns = lab_now_ns();
+    if (state->turn_ns - now_ns >= QUICK_NS)
+        seen.crowded = CROWD_TRUST;
+    return 0;
+}
+
+/* ---- a step of any wait ---- */
 
 int lab_wait_step(const struct lab_wait_plan *plan, struct lab_wait_state *state, struct lab_sleeper *sleeper, uint64_t deadline_ns)
 {
@@ -96,17 +218,10 @@ int lab_wait_step(const struct lab_wait_plan *plan, struct lab_wait_state *state
     }
     if (plan->wait == LAB_WAIT_SPIN)
         return 0;
-    if (plan->wait == LAB_WAIT_FUTEX)
-        return prepare_to_sleep(sleeper);
-    if (plan->wait == LAB_WAIT_ADAPTIVE) {
-        if (round == 0)
-            state->began_ns = now_ns;
-        if (now_ns - state->began_ns < plan->spin_ns)
-            return 0;
-        if (++state->yields > plan->yields)
-            return prepare_to_sleep(sleeper);
-    }
-    if (!lab_fiber_yield())
-        sched_yield();
+    if (plan->wait == LAB_WAIT_ADAPTIVE)
+        return step_adaptive(plan, state, sleeper, now_ns);
+    if (!yields && state->yields++ >= plan->yields)
+        return sleep_next(state);
+    give_way();
     return 0;
 }
