@@ -72,6 +72,7 @@ enum { LAB_ADDRESS_MAX = 128 };
 struct lab_channel {
     const struct lab_transport *transport;
     enum lab_wait wait;
+    uint64_t spin_ns;         /* LAB_WAIT_ADAPTIVE: polls for so long at most; 0: the default */
     enum lab_backing backing; /* memfd without LAB_CAP_BACKING */
     uint32_t id;          /* unique within a launch */
     uint32_t epoch;       /* the launch: a library that outlives it must not take one launch's message for another's */
@@ -93,10 +94,18 @@ static inline uint32_t lab_seats(const struct lab_channel *channel, enum lab_rol
 /* What provisioning made: handed to the processes, then retired by the node. */
 struct lab_wire {
     int fd[2];                     /* to inherit, by role; -1: none. The two may be the same descriptor. */
+    bool has_bells;                /* shared memory with LAB_WAIT_POLL: there is more to inherit, by role, ... */
+    struct lab_bells bells[2];     /* ... what an end sleeps on and what it rings; each role has descriptors of its own */
     char address[LAB_ADDRESS_MAX]; /* where TX reaches RX; "" when inherited descriptors are enough */
     void *held;                    /* the node's own, from provision to retire: no end sees it */
     uint32_t seat;                 /* of the end that it is handed to, or that is hung up */
 };
+
+/* What an end of that role inherits, once more: for a thread of this process, which then owns it. Nothing of the other role's. Recorded. */
+int lab_wire_half(const struct lab_wire *wire, enum lab_role role, struct lab_wire *ret_half);
+
+/* Closes what an end of that role would have owned. */
+void lab_wire_drop(struct lab_wire *wire, enum lab_role role);
 
 struct lab_end; /* below */
 
@@ -114,7 +123,7 @@ struct lab_transport_ops {
     /* Bytes of shared memory that provision would take for the channel, for whoever plans; LAB_CAP_BACKING only, and then always. */
     int (*memory)(const struct lab_channel *channel, size_t *ret_bytes);
 
-    /* Worker side. `open` finds channel, role and wire filled in, owns wire.fd[role] on success only. `close` never fails
+    /* Worker side. `open` finds channel, role and wire filled in, owns wire.fd[role] and wire.bells[role] on success only. `close` never fails
      * and never blocks for longer than 1 s; the peer then gets -EPIPE after it has received everything. */
     int (*open)(struct lab_end *end, uint64_t deadline_ns);
     void (*close)(struct lab_end *end);
@@ -153,7 +162,7 @@ extern _Atomic bool lab_ends_abandoned;
  * to install when a module or its library is missing). Thread-safe. */
 const struct lab_transport_ops *lab_transport_ops(const struct lab_transport *transport);
 
-/* Opens one end. On success the end owns wire->fd[role]; on failure nothing changes hands. `partner` is for LAB_CAP_SELF. */
+/* Opens one end. On success the end owns wire->fd[role] and wire->bells[role]; on failure nothing changes hands. `partner` is for LAB_CAP_SELF. */
 int lab_end_open(const struct lab_channel *channel, enum lab_role role, const struct lab_wire *wire, struct lab_end *partner,
                  uint64_t deadline_ns, struct lab_end **ret_end);
 void lab_end_close(struct lab_end *end); /* NULL is harmless */

@@ -83,13 +83,23 @@ void lab_ring_init(void *memory, const struct lab_ring_config *config, const str
     shared->wait = config->wait;
 }
 
+/* What the config says of waiting, and the defaults for the rest. */
+static struct lab_wait_plan plan_of(const struct lab_ring_config *config)
+{
+    struct lab_wait_plan plan = lab_wait_plan(config->wait);
+    plan.bells = config->bells;
+    if (config->spin_ns)
+        plan.spin_ns = config->spin_ns;
+    return plan;
+}
+
 struct lab_ring_view lab_ring_view(void *memory, const struct lab_ring_config *config, const struct lab_ring_shape *shape)
 {
     unsigned char *bytes = memory;
     return (struct lab_ring_view){
         .places = bytes + shape->places_at, .lengths = shape->marked ? NULL : (_Atomic uint32_t *)(void *)(bytes + shape->lengths_at),
         .shared = memory, .mask = shape->slots - 1, .stride = shape->stride, .message_max = shape->message_max,
-        .plan = lab_wait_plan(config->wait),
+        .plan = plan_of(config),
     };
 }
 
@@ -105,6 +115,8 @@ static int attach(void *memory, size_t size, const struct lab_ring_config *confi
         shared->batch != shape.batch || shared->wait != config->wait)
         return lab_refuse(EBADMSG, "the shared memory (%zu bytes) does not hold a ring of %u messages of %u bytes", size, shape.slots,
                           shape.message_max);
+    if (config->wait == LAB_WAIT_POLL && (config->bells.own < 0 || config->bells.peer < 0))
+        return lab_refuse(EINVAL, "a ring whose sides sleep on bells, and bells %d and %d", config->bells.own, config->bells.peer);
     if (atomic_exchange(&shared->taken[side], 1))
         return lab_refuse(EBUSY, "the %s side of the ring is taken", side == LAB_RING_PRODUCER ? "producing" : "consuming");
     *ret_view = lab_ring_view(memory, config, &shape);
@@ -236,6 +248,39 @@ void lab_ring_publish(struct lab_ring_consumer *c)
 {
     c->published = c->tail;
     atomic_store_explicit(&c->view.shared->released, c->tail, memory_order_release);
-    if (c->view.plan.sleeps)
-        lab_wait_wake(&c->view.shared->producer_sleeps);
+    lab_wait_wake_by(&c->view.plan, &c->view.shared->producer_sleeps);
+}
+
+/* ---- event loops ---- */
+
+int lab_ring_producer_fd(const struct lab_ring_producer *p)
+{
+    return p->view.plan.bells.own;
+}
+
+bool lab_ring_producer_arm(struct lab_ring_producer *p)
+{
+    return lab_wait_arm(&p->view.shared->producer_sleeps, room, p, &p->view.shared->gone[LAB_RING_CONSUMER]);
+}
+
+void lab_ring_producer_disarm(struct lab_ring_producer *p)
+{
+    lab_wait_disarm(&p->view.plan, &p->view.shared->producer_sleeps);
+}
+
+int lab_ring_consumer_fd(const struct lab_ring_consumer *c)
+{
+    return c->view.plan.bells.own;
+}
+
+bool lab_ring_consumer_arm(struct lab_ring_consumer *c)
+{
+    if (c->tail != c->published)
+        lab_ring_publish(c);
+    return lab_wait_arm(&c->view.shared->consumer_sleeps, message, c, &c->view.shared->gone[LAB_RING_PRODUCER]);
+}
+
+void lab_ring_consumer_disarm(struct lab_ring_consumer *c)
+{
+    lab_wait_disarm(&c->view.plan, &c->view.shared->consumer_sleeps);
 }

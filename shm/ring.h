@@ -66,6 +66,8 @@ struct lab_ring_config {
     uint32_t batch;       /* the most messages in one commit; 1 or more */
     enum lab_wait wait;   /* of both sides */
     uint32_t siblings;    /* rings beside this one that the same cores use: a counted ring is then spread over its part */
+    uint64_t spin_ns;     /* of this side, LAB_WAIT_ADAPTIVE: polls for so long at most; 0: the default */
+    struct lab_bells bells; /* of this side, LAB_WAIT_POLL; the caller's, open for as long as it is attached */
 };
 
 /* What follows from a config. Both sides compute it; it is never read from shared memory. */
@@ -136,13 +138,23 @@ void lab_ring_init(void *memory, const struct lab_ring_config *config, const str
 struct lab_ring_view lab_ring_view(void *memory, const struct lab_ring_config *config, const struct lab_ring_shape *shape);
 
 /* Attach one side; each once in the life of a ring. `size` is that of the memory. -EBADMSG: the memory does not hold a ring of
- * this config; -EBUSY: the side is taken. Recorded. */
+ * this config; -EBUSY: the side is taken. -EINVAL: LAB_WAIT_POLL without bells. Recorded. */
 int lab_ring_produce(struct lab_ring_producer *producer, void *memory, size_t size, const struct lab_ring_config *config);
 int lab_ring_consume(struct lab_ring_consumer *consumer, void *memory, size_t size, const struct lab_ring_config *config);
 
-/* Tells the other side that this one is gone, and wakes it. May be called by anyone who knows (a supervisor), any number of
- * times. The consumer first receives everything that was committed. */
+/* Tells the other side that this one is gone, and wakes it; on its bell (LAB_WAIT_POLL) whoever calls this rings after it. May be
+ * called by anyone who knows (a supervisor), any number of times. The consumer first receives everything that was committed. */
 void lab_ring_hangup(void *memory, enum lab_ring_side dead);
+
+/* For event loops, LAB_WAIT_POLL only; shm/wait.h has the order of the three. `fd` becomes readable when there is room, or a message,
+ * or nobody on the other side any more, and it was armed before; it is readable for nothing now and then. `arm` is false if there is
+ * something already. */
+int lab_ring_producer_fd(const struct lab_ring_producer *producer);
+bool lab_ring_producer_arm(struct lab_ring_producer *producer);
+void lab_ring_producer_disarm(struct lab_ring_producer *producer);
+int lab_ring_consumer_fd(const struct lab_ring_consumer *consumer);
+bool lab_ring_consumer_arm(struct lab_ring_consumer *consumer);
+void lab_ring_consumer_disarm(struct lab_ring_consumer *consumer);
 
 /* The ways that are not taken for every message; the functions below end in them, so that a message that has not to wait saves
  * no register and calls nothing. */
@@ -253,8 +265,7 @@ static inline void lab_ring_commit(struct lab_ring_producer *p, uint32_t count)
     lab_ring_show_sent(p, count);
     if (!LAB_RING_LIKELY(p->room_to - p->head > p->refresh))
         lab_ring_look_for_room(p);
-    if (view->plan.sleeps)
-        lab_wait_wake(&view->shared->consumer_sleeps);
+    lab_wait_wake_by(&view->plan, &view->shared->consumer_sleeps);
 }
 
 /* Whether there is a message at `tail` that was not known; `ret_length` is its length, unchecked. */

@@ -4,6 +4,7 @@
 #include "base/fiber.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
@@ -62,8 +63,7 @@ struct lab_wait_plan lab_wait_plan(enum lab_wait wait)
         .polls = wait == LAB_WAIT_SPIN ? LAB_WAIT_POLLS : wait == LAB_WAIT_ADAPTIVE ? SHORT_POLLS : 1,
         .yields = wait == LAB_WAIT_ADAPTIVE ? YIELDS : 0,
         .spin_ns = SPIN_US * LAB_NS_PER_US,
-        .own_bell = -1,
-        .peer_bell = -1,
+        .bells = {-1, -1},
     };
 }
 
@@ -81,25 +81,46 @@ bool lab_wait_wake_now(struct lab_sleeper *sleeper)
     return atomic_exchange_explicit(&sleeper->asleep, 0, memory_order_relaxed) && futex(&sleeper->asleep, FUTEX_WAKE, 1, NULL) > 0;
 }
 
-void lab_wait_ring_now(struct lab_sleeper *sleeper, int bell)
+void lab_wait_wake_now_by(const struct lab_wait_plan *plan, struct lab_sleeper *sleeper)
 {
-    if (atomic_exchange_explicit(&sleeper->asleep, 0, memory_order_relaxed))
-        lab_wait_ring(bell);
+    if (plan->wait != LAB_WAIT_POLL)
+        lab_wait_wake_now(sleeper);
+    else if (atomic_exchange_explicit(&sleeper->asleep, 0, memory_order_relaxed))
+        lab_bell_ring(plan->bells.peer);
 }
 
-int lab_wait_bell(int *ret_fd)
+/* ---- bells ---- */
+
+int lab_bells_make(struct lab_bells ret_bells[2])
 {
-    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (fd < 0)
-        return lab_fail(errno, "cannot make an eventfd to sleep on");
-    *ret_fd = fd;
+    struct lab_bells bells[2] = {{-1, -1}, {-1, -1}};
+    for (int side = 0; side < 2; side++) {
+        bells[side].own = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        bells[!side].peer = bells[side].own < 0 ? -1 : fcntl(bells[side].own, F_DUPFD_CLOEXEC, 0);
+        if (bells[!side].peer >= 0)
+            continue;
+        int err = lab_fail(errno, "cannot make an eventfd to sleep on");
+        lab_bells_close(&bells[0]);
+        lab_bells_close(&bells[1]);
+        return err;
+    }
+    memcpy(ret_bells, bells, sizeof bells);
     return 0;
 }
 
-void lab_wait_ring(int bell)
+void lab_bells_close(struct lab_bells *bells)
+{
+    if (bells->own >= 0)
+        close(bells->own);
+    if (bells->peer >= 0)
+        close(bells->peer);
+    *bells = (struct lab_bells){-1, -1};
+}
+
+void lab_bell_ring(int bell)
 {
     const uint64_t once = 1;
-    /* It can only fail when it has been rung 2^64 - 2 times and not been heard: then it is readable. */
+    /* One that was rung 2^64 - 2 times and never heard takes no more, and is readable. */
     if (bell >= 0 && write(bell, &once, sizeof once) < 0)
         return;
 }
@@ -110,7 +131,7 @@ void lab_wait_disarm(const struct lab_wait_plan *plan, struct lab_sleeper *sleep
 {
     uint64_t ignored;
     atomic_store_explicit(&sleeper->asleep, 0, memory_order_relaxed);
-    if (plan->wait == LAB_WAIT_POLL && read(plan->own_bell, &ignored, sizeof ignored) < 0)
+    if (plan->wait == LAB_WAIT_POLL && read(plan->bells.own, &ignored, sizeof ignored) < 0)
         return; /* it was quiet */
 }
 
@@ -120,7 +141,7 @@ void lab_wait_sleep(const struct lab_wait_plan *plan, struct lab_sleeper *sleepe
     if (deadline_ns < until_ns)
         until_ns = deadline_ns;
     if (plan->wait == LAB_WAIT_POLL) {
-        struct pollfd bell = {.fd = plan->own_bell, .events = POLLIN};
+        struct pollfd bell = {.fd = plan->bells.own, .events = POLLIN};
         struct timespec within = lab_timespec(until_ns > now_ns ? until_ns - now_ns : 0);
         ppoll(&bell, 1, &within, NULL);
     } else {

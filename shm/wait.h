@@ -32,7 +32,7 @@
  * return for nothing, and the sleeper looks and sleeps again. In an event loop:
  *
  *     if (lab_wait_arm(&shared->sleeper, has_message, ring, &shared->gone))   // (1) to (3): nothing is there
- *         poll(fds, count, timeout);                                          // plan.own_bell is one of them
+ *         poll(fds, count, timeout);                                          // plan.bells.own is one of them
  *     lab_wait_disarm(&plan, &shared->sleeper);                               // whatever woke it
  *     ...                                                                     // takes all that is there, then arms again
  *
@@ -80,6 +80,19 @@ enum {
     LAB_WAIT_CROWD = 12,   /* adaptive polls for this part of its time when others want the cpu */
 };
 
+/* What one of two sides that sleep on bells has of them: eventfds, close-on-exec and non-blocking. */
+struct lab_bells {
+    int own;  /* it sleeps on this one, and the other side rings it */
+    int peer; /* ... and the other way round */
+};
+
+/* Makes two bells, and of each a descriptor for either side: four, which the caller owns. -errno, recorded. */
+int lab_bells_make(struct lab_bells ret_bells[2]);
+void lab_bells_close(struct lab_bells *bells); /* leaves -1; -1 is harmless */
+
+/* Wakes whoever sleeps on that bell, whatever its word says: for a supervisor. -1 is harmless. */
+void lab_bell_ring(int bell);
+
 /* A strategy with its thresholds: those of lab_wait_plan, or one's own. */
 struct lab_wait_plan {
     enum lab_wait wait;
@@ -87,7 +100,7 @@ struct lab_wait_plan {
     uint32_t polls;          /* looks in a row, before anything dearer */
     uint32_t yields;         /* adaptive, futex, poll: yields so often before it sleeps */
     uint64_t spin_ns;        /* adaptive: polls for so long, at most, before it gives up the cpu */
-    int own_bell, peer_bell; /* poll: eventfds on which this side and the other sleep */
+    struct lab_bells bells;  /* poll */
 };
 
 /* The plan of a strategy with the default thresholds. LAB_WAIT_BLOCK is not a way to wait for shared memory: assert. The bells
@@ -115,7 +128,7 @@ static inline void lab_wait_pause(void)
 
 /* Whether it was asleep. Where many sleep and one is to be woken, the next is tried if not. */
 bool lab_wait_wake_now(struct lab_sleeper *sleeper);
-void lab_wait_ring_now(struct lab_sleeper *sleeper, int bell);
+void lab_wait_wake_now_by(const struct lab_wait_plan *plan, struct lab_sleeper *sleeper);
 
 /* To be called after the condition of the sleeper was made true; it sleeps on a futex. */
 static inline void lab_wait_wake(struct lab_sleeper *sleeper)
@@ -125,25 +138,15 @@ static inline void lab_wait_wake(struct lab_sleeper *sleeper)
         lab_wait_wake_now(sleeper);
 }
 
-/* The same for a sleeper that waits as this side does: by the plan. */
+/* The same for a sleeper that sleeps as this side's plan says, on a futex or on a bell; for one that does not sleep, nothing. */
 static inline void lab_wait_wake_by(const struct lab_wait_plan *plan, struct lab_sleeper *sleeper)
 {
     if (!plan->sleeps)
         return;
     atomic_thread_fence(memory_order_seq_cst);
-    if (!atomic_load_explicit(&sleeper->asleep, memory_order_relaxed))
-        return;
-    if (plan->wait == LAB_WAIT_POLL)
-        lab_wait_ring_now(sleeper, plan->peer_bell);
-    else
-        lab_wait_wake_now(sleeper);
+    if (atomic_load_explicit(&sleeper->asleep, memory_order_relaxed))
+        lab_wait_wake_now_by(plan, sleeper);
 }
-
-/* Makes a bell: an eventfd, close-on-exec and non-blocking, which the caller owns. Recorded. */
-int lab_wait_bell(int *ret_fd);
-
-/* Wakes whoever sleeps on a bell, whatever its word says: for a supervisor. -1 is harmless. */
-void lab_wait_ring(int bell);
 
 /* ---- waiting ---- */
 

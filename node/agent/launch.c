@@ -77,30 +77,22 @@ static int start_relay(struct lab_launch_run *launch)
     const struct lab_layout *layout = &launch->layout;
     struct lab_relay_path *paths = calloc(layout->path_count + 1, sizeof *paths);
     uint32_t count = 0;
+    int err = 0;
     if (!paths)
         return lab_fail(ENOMEM, "no memory for a relay");
-    for (uint32_t i = 0; i < layout->path_count; i++) {
+    for (uint32_t i = 0; !err && i < layout->path_count; i++) {
         const struct lab_path *path = &layout->paths[i];
         if (!path->has[LAB_HOP_LOCAL] || !path->has[LAB_HOP_LINK])
             continue;
         struct lab_relay_path *relayed = &paths[count++];
         relayed->path = path;
-        for (int hop = 0; hop < LAB_HOPS; hop++) {
-            relayed->wire[hop] = launch->wired[i].wire[hop];
-            for (int role = 0; role < 2; role++)
-                if (relayed->wire[hop].fd[role] >= 0)
-                    relayed->wire[hop].fd[role] = fcntl(relayed->wire[hop].fd[role], F_DUPFD_CLOEXEC, 3);
-        }
         /* Each end is opened by one side only; the other side's duplicate would keep a closed channel alive. */
         enum lab_role mine[LAB_HOPS] = {path->here[LAB_TX] ? LAB_RX : LAB_TX, path->here[LAB_TX] ? LAB_TX : LAB_RX};
-        for (int hop = 0; hop < LAB_HOPS; hop++) {
-            int *other = &relayed->wire[hop].fd[mine[hop] == LAB_TX ? LAB_RX : LAB_TX];
-            if (*other >= 0)
-                close(*other);
-            *other = -1;
-        }
+        for (int hop = 0; !err && hop < LAB_HOPS; hop++)
+            err = lab_wire_half(&launch->wired[i].wire[hop], mine[hop], &relayed->wire[hop]);
     }
-    int err = count ? lab_relay_start(paths, count, launch->assign->cell->run, launch->frame->launch, launch->deadline_ns, &launch->relay) : 0;
+    if (!err && count)
+        err = lab_relay_start(paths, count, launch->assign->cell->run, launch->frame->launch, launch->deadline_ns, &launch->relay);
     if (!count)
         launch->relay_state = LAB_RELAY_EMPTIED;
     free(paths);

@@ -75,6 +75,9 @@ static void brief_end(struct briefing *briefing, const struct lab_launch_run *la
     end.backing = (char *)(uintptr_t)lab_backing_name(channel->backing);
     end.channel = channel->id;
     end.fd = hand_over(briefing, wire->fd[role]);
+    end.own_bell = hand_over(briefing, wire->has_bells ? wire->bells[role].own : -1);
+    end.peer_bell = hand_over(briefing, wire->has_bells ? wire->bells[role].peer : -1);
+    end.spin_ns = channel->spin_ns;
     end.address = (char *)(uintptr_t)wire->address;
     end.message_max = channel->message_max;
     end.window = channel->window;

@@ -107,11 +107,10 @@ static int carry_in(struct pump *pump, uint64_t until_ns, uint64_t deadline_ns)
 /* ---- a thread ---- */
 
 /* What an end that was never opened would have owned. */
-static void drop(const struct lab_wire *wire)
+static void drop(struct lab_wire *wire)
 {
-    for (int role = 0; role < 2; role++)
-        if (wire->fd[role] >= 0)
-            close(wire->fd[role]);
+    lab_wire_drop(wire, LAB_TX);
+    lab_wire_drop(wire, LAB_RX);
 }
 
 static void close_pump(const struct direction *way, struct pump *pump)

@@ -73,10 +73,21 @@ static int receive(int fd, Lab__Note__BodyCase wanted, uint64_t within_s, Lab__N
 
 /* ---- opening ---- */
 
+static struct lab_wire wire_of(const Lab__End *told, enum lab_role role)
+{
+    struct lab_wire wire = {.fd = {-1, -1}, .seat = told->seat, .has_bells = told->own_bell >= 0, .bells = {{-1, -1}, {-1, -1}}};
+    wire.fd[role] = told->fd;
+    wire.bells[role] = (struct lab_bells){told->own_bell, told->peer_bell};
+    snprintf(wire.address, sizeof wire.address, "%s", told->address);
+    return wire;
+}
+
 static void drop_end(const Lab__End *told)
 {
-    if (told && told->fd >= 0)
-        close(told->fd);
+    if (!told)
+        return;
+    struct lab_wire wire = wire_of(told, LAB_TX);
+    lab_wire_drop(&wire, LAB_TX);
 }
 
 /* Takes the descriptor over, also when it fails: a thread of a node would keep it until the run ends. */
@@ -86,7 +97,7 @@ static int open_end(const Lab__End *told, uint32_t epoch, enum lab_role role, st
     struct lab_channel channel = {
         .transport = transport, .id = told->channel, .epoch = epoch, .message_max = told->message_max, .window = told->window,
         .batch = told->batch, .crosses_nodes = told->crosses_nodes, .crosses_hosts = told->crosses_hosts,
-        .rank = {told->tx_rank, told->rx_rank}, .seats = {told->tx_seats, told->rx_seats},
+        .rank = {told->tx_rank, told->rx_rank}, .seats = {told->tx_seats, told->rx_seats}, .spin_ns = told->spin_ns,
     };
     int err = transport ? lab_wait_named(told->wait, &channel.wait) : lab_refuse(EPROTO, "there is no transport named '%s' here", told->transport);
     if (!err)
@@ -95,9 +106,7 @@ static int open_end(const Lab__End *told, uint32_t epoch, enum lab_role role, st
         drop_end(told);
         return err;
     }
-    struct lab_wire wire = {.fd = {-1, -1}, .seat = told->seat};
-    wire.fd[role] = told->fd;
-    snprintf(wire.address, sizeof wire.address, "%s", told->address);
+    struct lab_wire wire = wire_of(told, role);
     err = lab_end_open(&channel, role, &wire, partner, deadline_ns, ret_end);
     if (!err)
         return 0;

@@ -49,14 +49,20 @@ int lab_memory_hand_over(struct lab_segment *segment, struct lab_wire *ret_wire)
     return err;
 }
 
+int lab_memory_add_bells(const struct lab_channel *channel, struct lab_wire *wire)
+{
+    int err = lab_bells_make(wire->bells);
+    wire->has_bells = !err;
+    if (err)
+        lab_memory_retire(channel, wire);
+    return err;
+}
+
 void lab_memory_retire(const struct lab_channel *channel, struct lab_wire *wire)
 {
     (void)channel;
-    for (int role = 0; role < 2; role++) {
-        if (wire->fd[role] >= 0)
-            close(wire->fd[role]);
-        wire->fd[role] = -1;
-    }
+    lab_wire_drop(wire, LAB_TX);
+    lab_wire_drop(wire, LAB_RX);
     if (wire->held)
         lab_segment_fini(wire->held);
     free(wire->held);

@@ -32,6 +32,9 @@ int lab_memory_make(const struct lab_channel *channel, const char *what, size_t 
 /* The structure is complete: ends may map it. Takes the segment over, on failure too. */
 int lab_memory_hand_over(struct lab_segment *segment, struct lab_wire *ret_wire);
 
+/* Last, where ends sleep on bells (LAB_WAIT_POLL); on failure the channel is retired. */
+int lab_memory_add_bells(const struct lab_channel *channel, struct lab_wire *wire);
+
 /* Of lab_transport_ops: gives back what the node has of it. */
 void lab_memory_retire(const struct lab_channel *channel, struct lab_wire *wire);
 
@@ -39,7 +42,8 @@ void lab_memory_retire(const struct lab_channel *channel, struct lab_wire *wire)
 int lab_memory_map(const struct lab_channel *channel, const struct lab_wire *wire, enum lab_role role, uint64_t deadline_ns,
                    struct lab_segment *ret_segment);
 
-/* The last step of `open`: the mapping is all that is needed, the descriptor is this end's and has done its work. */
+/* The last step of `open`: the mapping is all that is needed, the descriptor is this end's and has done its work. Bells stay: whoever
+ * closes the end tells the other side that it is gone, rings, and closes them. */
 void lab_memory_mapped(struct lab_end *end);
 
 #endif

@@ -20,6 +20,7 @@ static struct lab_ring_config config_of(const struct lab_channel *channel)
 {
     return (struct lab_ring_config){
         .message_max = channel->message_max, .window = channel->window, .batch = channel->batch, .wait = channel->wait,
+        .spin_ns = channel->spin_ns,
     };
 }
 
@@ -46,7 +47,13 @@ static int ring_provision(const struct lab_channel *channel, struct lab_wire *re
     if (err)
         return lab_while(err, "making a ring of %u messages of %u bytes", channel->window, channel->message_max);
     lab_ring_init(segment.memory, &config, &shape);
-    return lab_memory_hand_over(&segment, ret_wire);
+    struct lab_wire wire;
+    err = lab_memory_hand_over(&segment, &wire);
+    if (!err && channel->wait == LAB_WAIT_POLL)
+        err = lab_memory_add_bells(channel, &wire);
+    if (!err)
+        *ret_wire = wire;
+    return err;
 }
 
 static void ring_hangup(const struct lab_channel *channel, const struct lab_wire *wire, enum lab_role dead)
@@ -56,6 +63,8 @@ static void ring_hangup(const struct lab_channel *channel, const struct lab_wire
     if (lab_memory_map(channel, wire, dead, 0, &segment))
         return;
     lab_ring_hangup(segment.memory, (enum lab_ring_side)dead);
+    if (wire->has_bells)
+        lab_bell_ring(wire->bells[dead].peer);
     lab_segment_fini(&segment);
 }
 
@@ -70,6 +79,7 @@ static int ring_open(struct lab_end *end, uint64_t deadline_ns)
 {
     struct ring_end *ring = ring_of(end);
     struct lab_ring_config config = config_of(&end->channel);
+    config.bells = end->wire.bells[end->role];
     int err = lab_memory_map(&end->channel, &end->wire, end->role, deadline_ns, &ring->segment);
     if (err)
         return err;
@@ -86,6 +96,10 @@ static void ring_close(struct lab_end *end)
 {
     struct ring_end *ring = ring_of(end);
     lab_ring_hangup(ring->segment.memory, (enum lab_ring_side)end->role);
+    if (end->wire.has_bells) {
+        lab_bell_ring(end->wire.bells[end->role].peer);
+        lab_bells_close(&end->wire.bells[end->role]);
+    }
     lab_segment_fini(&ring->segment);
 }
 

@@ -216,7 +216,7 @@ static inline bool party_play(struct party *party, duet_script *script)
 {
     party->deadline_ns = lab_now_ns() + DUET_PATIENCE_NS;
     bool counts = !party->baton && !(party->channel->transport->caps & LAB_CAP_WORLD);
-    size_t before = counts ? count_entries("/proc/self/fd") : 0, inherited = party->wire.fd[party->role] >= 0;
+    size_t before = counts ? count_entries("/proc/self/fd") : 0, inherited = (party->wire.fd[party->role] >= 0) + (party->wire.has_bells ? 2 : 0);
     if (!party_open(party))
         return false;
     bool well = party_meet(party) && script(party);
@@ -239,9 +239,11 @@ static inline pid_t party_fork(const struct lab_channel *channel, const struct l
         _exit(2);
     lab_alarm_fini(); /* timers are not inherited */
     close(sync_fd[!role]);
-    if (wire->fd[!role] >= 0 && wire->fd[!role] != wire->fd[role])
-        close(wire->fd[!role]);
-    struct party party = {.channel = channel, .wire = *wire, .role = role, .sync_fd = sync_fd[role]};
+    struct lab_wire mine = *wire;
+    if (mine.fd[!role] == mine.fd[role])
+        mine.fd[!role] = -1;
+    lab_wire_drop(&mine, !role);
+    struct party party = {.channel = channel, .wire = mine, .role = role, .sync_fd = sync_fd[role]};
     _exit(party_play(&party, script) ? 0 : 1);
 }
 

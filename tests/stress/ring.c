@@ -26,20 +26,52 @@ struct scene {
     uint32_t messages;
     uint32_t put, take; /* messages in one loan, at most */
     bool ragged;        /* lengths change from loan to loan */
+    struct lab_bells bells[2];
 };
 
+static const enum lab_wait waits[] = {LAB_WAIT_SPIN, LAB_WAIT_YIELD, LAB_WAIT_ADAPTIVE, LAB_WAIT_FUTEX, LAB_WAIT_POLL};
+enum { WAITS = sizeof waits / sizeof *waits };
+
 static const struct scene scenes[] = {
-    {{.message_max = 8, .window = 2, .batch = 1}, FEW, 1, 1, false},
-    {{.message_max = 64, .window = 2, .batch = 1}, FEW, 1, 1, true},
-    {{.message_max = 3000, .window = 1, .batch = 1}, FEW, 1, 1, true},
-    {{.message_max = 48, .window = 1024, .batch = 1}, MANY, 1, 1, true},
-    {{.message_max = 64, .window = 1024, .batch = 1}, MANY, 1, 1, false},
-    {{.message_max = 64, .window = 1024, .batch = 1}, MANY, 1, 7, true},
-    {{.message_max = 64, .window = 1024, .batch = 32}, MANY, 32, 32, false},
-    {{.message_max = 200, .window = 500, .batch = 20}, MANY, 13, 50, true},
-    {{.message_max = 9, .window = 100, .batch = 1000}, MANY, 1000, 1, true},
+    {.config = {.message_max = 8, .window = 2, .batch = 1}, .messages = FEW, .put = 1, .take = 1},
+    {.config = {.message_max = 64, .window = 2, .batch = 1}, .messages = FEW, .put = 1, .take = 1, .ragged = true},
+    {.config = {.message_max = 3000, .window = 1, .batch = 1}, .messages = FEW, .put = 1, .take = 1, .ragged = true},
+    {.config = {.message_max = 48, .window = 1024, .batch = 1}, .messages = MANY, .put = 1, .take = 1, .ragged = true},
+    {.config = {.message_max = 64, .window = 1024, .batch = 1}, .messages = MANY, .put = 1, .take = 1},
+    {.config = {.message_max = 64, .window = 1024, .batch = 1}, .messages = MANY, .put = 1, .take = 7, .ragged = true},
+    {.config = {.message_max = 64, .window = 1024, .batch = 32}, .messages = MANY, .put = 32, .take = 32},
+    {.config = {.message_max = 200, .window = 500, .batch = 20}, .messages = MANY, .put = 13, .take = 50, .ragged = true},
+    {.config = {.message_max = 9, .window = 100, .batch = 1000}, .messages = MANY, .put = 1000, .take = 1, .ragged = true},
 };
 enum { SCENES = sizeof scenes / sizeof *scenes };
+
+/* Of one side. */
+static struct lab_ring_config config_of(const struct scene *scene, enum lab_ring_side side)
+{
+    struct lab_ring_config config = scene->config;
+    config.bells = scene->bells[side];
+    return config;
+}
+
+/* As whoever knows of the end of a side does. */
+static void hang_up(const struct scene *scene, void *memory, enum lab_ring_side side)
+{
+    lab_ring_hangup(memory, side);
+    lab_bell_ring(scene->bells[side].peer);
+}
+
+static void scene_init(struct scene *scene, const struct scene *from, enum lab_wait wait)
+{
+    *scene = *from;
+    scene->config.wait = wait;
+    lab_assert_ok(lab_bells_make(scene->bells));
+}
+
+static void scene_fini(struct scene *scene)
+{
+    lab_bells_close(&scene->bells[0]);
+    lab_bells_close(&scene->bells[1]);
+}
 
 static uint32_t length_of(const struct scene *scene, uint64_t number)
 {
@@ -76,7 +108,8 @@ static int complain(const char *what, const struct scene *scene, uint64_t number
 static int produce(const struct scene *scene, void *memory, size_t size, uint64_t messages, uint64_t deadline_ns)
 {
     struct lab_ring_producer producer;
-    int err = lab_ring_produce(&producer, memory, size, &scene->config);
+    struct lab_ring_config config = config_of(scene, LAB_RING_PRODUCER);
+    int err = lab_ring_produce(&producer, memory, size, &config);
     if (err)
         return complain("attaching", scene, 0, err);
     for (uint64_t number = 0; number < messages;) {
@@ -95,7 +128,7 @@ static int produce(const struct scene *scene, void *memory, size_t size, uint64_
         lab_ring_commit(&producer, span.count);
         number += span.count;
     }
-    lab_ring_hangup(memory, LAB_RING_PRODUCER);
+    hang_up(scene, memory, LAB_RING_PRODUCER);
     return 0;
 }
 
@@ -103,7 +136,8 @@ static int produce(const struct scene *scene, void *memory, size_t size, uint64_
 static int consume(const struct scene *scene, void *memory, size_t size, uint64_t deadline_ns, uint64_t *ret_received)
 {
     struct lab_ring_consumer consumer;
-    int err = lab_ring_consume(&consumer, memory, size, &scene->config);
+    struct lab_ring_config config = config_of(scene, LAB_RING_CONSUMER);
+    int err = lab_ring_consume(&consumer, memory, size, &config);
     if (err)
         return complain("attaching", scene, 0, err);
     uint64_t number = 0;
@@ -154,7 +188,7 @@ static void play_in_threads(const struct scene *scene)
     uint64_t received = 0;
     int failed = consume(scene, memory, shape.size, producing.deadline_ns, &received);
     if (failed)
-        lab_ring_hangup(memory, LAB_RING_CONSUMER);
+        hang_up(scene, memory, LAB_RING_CONSUMER);
     void *producer_failed;
     pthread_join(thread, &producer_failed);
     free(memory);
@@ -211,9 +245,10 @@ static void play_in_processes(const struct scene *scene)
 static void play_all(void (*play)(const struct scene *scene), enum lab_wait wait)
 {
     for (int s = 0; s < SCENES; s++) {
-        struct scene scene = scenes[s];
-        scene.config.wait = wait;
+        struct scene scene;
+        scene_init(&scene, &scenes[s], wait);
         play(&scene);
+        scene_fini(&scene);
     }
 }
 
@@ -232,11 +267,13 @@ BOTH_WITH(spin, LAB_WAIT_SPIN)
 BOTH_WITH(yield, LAB_WAIT_YIELD)
 BOTH_WITH(adaptive, LAB_WAIT_ADAPTIVE)
 BOTH_WITH(futex, LAB_WAIT_FUTEX)
+BOTH_WITH(poll, LAB_WAIT_POLL)
 
 /* ---- death ---- */
 
 /* What a supervisor does: waits for the end of the child, then hangs up for it. */
 struct supervising {
+    const struct scene *scene;
     pid_t child;
     void *memory;
     enum lab_ring_side side;
@@ -250,7 +287,7 @@ static void *supervise(void *subject)
     nanosleep(&pause, NULL);
     kill(s->child, SIGKILL);
     waitpid(s->child, NULL, 0);
-    lab_ring_hangup(s->memory, s->side);
+    hang_up(s->scene, s->memory, s->side);
     return NULL;
 }
 
@@ -259,13 +296,13 @@ enum { DEATHS = 20 };
 static void a_producer_killed_at_any_moment_leaves_whole_messages_and_an_end(void **state)
 {
     (void)state;
-    for (int i = 0; i < DEATHS * LAB_WAIT_BLOCK; i++) {
-        struct scene scene = scenes[3 + i % (SCENES - 3)];
-        scene.config.wait = (enum lab_wait)(i % LAB_WAIT_BLOCK);
+    for (int i = 0; i < DEATHS * WAITS; i++) {
+        struct scene scene;
+        scene_init(&scene, &scenes[3 + i % (SCENES - 3)], waits[i % WAITS]);
         struct lab_segment segment;
         make_ring(&scene, &segment);
         struct supervising supervising = {
-            fork_producer(&scene, &segment, UINT64_MAX), segment.memory, LAB_RING_PRODUCER, (uint64_t)i * 37 * LAB_NS_PER_US,
+            &scene, fork_producer(&scene, &segment, UINT64_MAX), segment.memory, LAB_RING_PRODUCER, (uint64_t)i * 37 * LAB_NS_PER_US,
         };
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, supervise, &supervising), 0);
@@ -273,6 +310,7 @@ static void a_producer_killed_at_any_moment_leaves_whole_messages_and_an_end(voi
         int failed = consume(&scene, segment.memory, segment.size, lab_now_ns() + WITHIN_S * LAB_NS_PER_S, &received);
         pthread_join(thread, NULL);
         lab_segment_fini(&segment);
+        scene_fini(&scene);
         assert_int_equal(failed, 0);
     }
 }
@@ -292,19 +330,20 @@ static pid_t fork_consumer(const struct scene *scene, const struct lab_segment *
 static void a_producer_learns_that_its_consumer_was_killed(void **state)
 {
     (void)state;
-    for (int i = 0; i < DEATHS * LAB_WAIT_BLOCK; i++) {
-        struct scene scene = scenes[i % SCENES];
-        scene.config.wait = (enum lab_wait)(i % LAB_WAIT_BLOCK);
+    for (int i = 0; i < DEATHS * WAITS; i++) {
+        struct scene scene;
+        scene_init(&scene, &scenes[i % SCENES], waits[i % WAITS]);
         struct lab_segment segment;
         make_ring(&scene, &segment);
         struct supervising supervising = {
-            fork_consumer(&scene, &segment), segment.memory, LAB_RING_CONSUMER, (uint64_t)i * 37 * LAB_NS_PER_US,
+            &scene, fork_consumer(&scene, &segment), segment.memory, LAB_RING_CONSUMER, (uint64_t)i * 37 * LAB_NS_PER_US,
         };
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, supervise, &supervising), 0);
         int failed = produce(&scene, segment.memory, segment.size, UINT64_MAX, lab_now_ns() + WITHIN_S * LAB_NS_PER_S);
         pthread_join(thread, NULL);
         lab_segment_fini(&segment);
+        scene_fini(&scene);
         assert_int_equal(failed, 0);
     }
 }
@@ -316,10 +355,12 @@ int main(void)
         cmocka_unit_test(threads_lose_and_repeat_no_message_by_yield),
         cmocka_unit_test(threads_lose_and_repeat_no_message_by_adaptive),
         cmocka_unit_test(threads_lose_and_repeat_no_message_by_futex),
+        cmocka_unit_test(threads_lose_and_repeat_no_message_by_poll),
         cmocka_unit_test(processes_lose_and_repeat_no_message_by_spin),
         cmocka_unit_test(processes_lose_and_repeat_no_message_by_yield),
         cmocka_unit_test(processes_lose_and_repeat_no_message_by_adaptive),
         cmocka_unit_test(processes_lose_and_repeat_no_message_by_futex),
+        cmocka_unit_test(processes_lose_and_repeat_no_message_by_poll),
         cmocka_unit_test(a_producer_killed_at_any_moment_leaves_whole_messages_and_an_end),
         cmocka_unit_test(a_producer_learns_that_its_consumer_was_killed),
     };

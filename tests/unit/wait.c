@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 
 /* A word that one side raises and the other waits for. */
@@ -17,7 +18,7 @@ struct flagpole {
     uint64_t looks;
 };
 
-static const enum lab_wait kinds[] = {LAB_WAIT_SPIN, LAB_WAIT_YIELD, LAB_WAIT_ADAPTIVE, LAB_WAIT_FUTEX};
+static const enum lab_wait kinds[] = {LAB_WAIT_SPIN, LAB_WAIT_YIELD, LAB_WAIT_ADAPTIVE, LAB_WAIT_FUTEX, LAB_WAIT_POLL};
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
 static bool is_raised(void *subject)
@@ -27,10 +28,25 @@ static bool is_raised(void *subject)
     return atomic_load_explicit(&pole->raised, memory_order_acquire) >= pole->wanted;
 }
 
-static int await(struct flagpole *pole, enum lab_wait wait, uint64_t deadline_ns)
+/* Of either side, for LAB_WAIT_POLL. */
+static struct lab_bells bells[2];
+
+static struct lab_wait_plan plan_of(enum lab_wait wait, int side)
 {
     struct lab_wait_plan plan = lab_wait_plan(wait);
+    plan.bells = bells[side];
+    return plan;
+}
+
+static int await_as(int side, struct flagpole *pole, enum lab_wait wait, uint64_t deadline_ns)
+{
+    struct lab_wait_plan plan = plan_of(wait, side);
     return lab_wait_until(&plan, is_raised, pole, &pole->sleeper, &pole->gone, deadline_ns);
+}
+
+static int await(struct flagpole *pole, enum lab_wait wait, uint64_t deadline_ns)
+{
+    return await_as(0, pole, wait, deadline_ns);
 }
 
 static void every_wait_has_a_name_that_finds_it(void **state)
@@ -56,6 +72,7 @@ static void only_those_that_may_sleep_ask_to_be_woken(void **state)
     assert_false(lab_wait_plan(LAB_WAIT_YIELD).sleeps);
     assert_true(lab_wait_plan(LAB_WAIT_ADAPTIVE).sleeps);
     assert_true(lab_wait_plan(LAB_WAIT_FUTEX).sleeps);
+    assert_true(lab_wait_plan(LAB_WAIT_POLL).sleeps);
 }
 
 static void a_condition_that_holds_is_not_waited_for(void **state)
@@ -140,11 +157,11 @@ struct pair {
     int err;
 };
 
-static void raise_flag(struct flagpole *pole, enum lab_wait wait, uint64_t to)
+static void raise_flag(int side, struct flagpole *pole, enum lab_wait wait, uint64_t to)
 {
+    struct lab_wait_plan plan = plan_of(wait, side);
     atomic_store_explicit(&pole->raised, to, memory_order_release);
-    if (lab_wait_plan(wait).sleeps)
-        lab_wait_wake(&pole->sleeper);
+    lab_wait_wake_by(&plan, &pole->sleeper);
 }
 
 static void *answers(void *subject)
@@ -152,8 +169,8 @@ static void *answers(void *subject)
     struct pair *pair = subject;
     for (uint64_t i = 1; i <= ROUNDS && !pair->err; i++) {
         pair->there.wanted = i;
-        pair->err = await(&pair->there, pair->wait, pair->deadline_ns);
-        raise_flag(&pair->back, pair->wait, i);
+        pair->err = await_as(1, &pair->there, pair->wait, pair->deadline_ns);
+        raise_flag(1, &pair->back, pair->wait, i);
     }
     return NULL;
 }
@@ -168,7 +185,7 @@ static void no_wake_up_is_lost(void **state)
         assert_int_equal(pthread_create(&thread, NULL, answers, &pair), 0);
         int err = 0;
         for (uint64_t i = 1; i <= ROUNDS && !err; i++) {
-            raise_flag(&pair.there, pair.wait, i);
+            raise_flag(0, &pair.there, pair.wait, i);
             pair.back.wanted = i;
             err = await(&pair.back, pair.wait, pair.deadline_ns);
         }
@@ -191,11 +208,100 @@ static void *raises_without_waking(void *subject)
 static void a_waker_that_died_costs_a_slice_and_not_the_deadline(void **state)
 {
     (void)state;
+    for (int k = 0; k < KINDS; k++) {
+        struct flagpole pole = {.wanted = 1};
+        pthread_t thread;
+        if (!lab_wait_plan(kinds[k]).sleeps)
+            continue;
+        assert_int_equal(pthread_create(&thread, NULL, raises_without_waking, &pole), 0);
+        assert_int_equal(await(&pole, kinds[k], lab_now_ns() + 3600 * LAB_NS_PER_S), 0);
+        pthread_join(thread, NULL);
+    }
+}
+
+/* ---- adaptive ---- */
+
+static int pin_to_one_cpu(cpu_set_t *ret_before)
+{
+    int cpu = sched_getcpu();
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET((size_t)cpu, &one);
+    assert_int_equal(sched_getaffinity(0, sizeof *ret_before, ret_before), 0);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    return cpu;
+}
+
+/* The deadline has passed: what was looked at until it was noticed is all that was polled. */
+static uint64_t looks_of(struct flagpole *pole, const struct lab_wait_plan *plan)
+{
+    pole->looks = 0;
+    assert_int_equal(lab_wait_until(plan, is_raised, pole, &pole->sleeper, &pole->gone, 1), -EAGAIN);
+    return pole->looks;
+}
+
+static void who_was_woken_from_its_own_cpu_does_not_poll(void **state)
+{
+    (void)state;
+    cpu_set_t before;
+    int cpu = pin_to_one_cpu(&before);
     struct flagpole pole = {.wanted = 1};
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, raises_without_waking, &pole), 0);
-    assert_int_equal(await(&pole, LAB_WAIT_FUTEX, lab_now_ns() + 3600 * LAB_NS_PER_S), 0);
-    pthread_join(thread, NULL);
+    struct lab_wait_plan plan = plan_of(LAB_WAIT_ADAPTIVE, 0);
+    assert_int_equal(looks_of(&pole, &plan), plan.polls);
+    assert_true(lab_wait_arm(&pole.sleeper, is_raised, &pole, &pole.gone));
+    lab_wait_wake(&pole.sleeper);
+    assert_int_equal(pole.sleeper.woken_from, cpu + 1);
+    assert_int_equal(looks_of(&pole, &plan), 1);
+    pole.sleeper.woken_from = (uint32_t)cpu + 2; /* another cpu */
+    assert_int_equal(looks_of(&pole, &plan), plan.polls);
+    pole.sleeper.woken_from = UINT32_MAX; /* nonsense of a hostile peer */
+    assert_int_equal(looks_of(&pole, &plan), plan.polls);
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+/* Belief has an end, so that a peer that went to another cpu is not yielded to for ever. */
+static void where_it_was_woken_from_is_found_out_anew_now_and_then(void **state)
+{
+    (void)state;
+    cpu_set_t before;
+    struct flagpole pole = {.wanted = 1};
+    struct lab_wait_plan plan = plan_of(LAB_WAIT_ADAPTIVE, 0);
+    pole.sleeper.woken_from = (uint32_t)pin_to_one_cpu(&before) + 1;
+    uint32_t believed = 0;
+    while (looks_of(&pole, &plan) == 1 && believed < 100000)
+        believed++;
+    assert_true(believed < 100000);
+    assert_int_equal(pole.sleeper.woken_from, 0);
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+static void thresholds_of_ones_own_are_kept(void **state)
+{
+    (void)state;
+    struct flagpole pole = {.wanted = 1};
+    struct lab_wait_plan plan = plan_of(LAB_WAIT_FUTEX, 0);
+    plan.polls = 7;
+    assert_int_equal(looks_of(&pole, &plan), 7);
+    struct lab_wait_state steps = {.polls = plan.polls};
+    plan.yields = 2;
+    uint64_t later = lab_now_ns() + 3600 * LAB_NS_PER_S;
+    assert_int_equal(lab_wait_step(&plan, &steps, &pole.sleeper, later), 0);
+    assert_int_equal(lab_wait_step(&plan, &steps, &pole.sleeper, later), 0);
+    assert_int_equal(lab_wait_step(&plan, &steps, &pole.sleeper, later), 1);
+}
+
+static int make_bells(void **state)
+{
+    (void)state;
+    return lab_bells_make(bells);
+}
+
+static int close_bells(void **state)
+{
+    (void)state;
+    lab_bells_close(&bells[0]);
+    lab_bells_close(&bells[1]);
+    return 0;
 }
 
 /* ---- the probe ---- */
@@ -247,8 +353,11 @@ int main(void)
         cmocka_unit_test(what_the_peer_did_before_it_went_is_seen),
         cmocka_unit_test(no_wake_up_is_lost),
         cmocka_unit_test(a_waker_that_died_costs_a_slice_and_not_the_deadline),
+        cmocka_unit_test(who_was_woken_from_its_own_cpu_does_not_poll),
+        cmocka_unit_test(where_it_was_woken_from_is_found_out_anew_now_and_then),
+        cmocka_unit_test(thresholds_of_ones_own_are_kept),
         cmocka_unit_test(a_probe_can_be_used_again_and_again),
         cmocka_unit_test(a_probe_without_a_partner_ends_at_its_deadline),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_bells, close_bells);
 }
