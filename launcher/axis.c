@@ -1,5 +1,6 @@
 #include "launcher/axis.h"
 
+#include "base/clock.h"
 #include "base/text.h"
 #include "launcher/plan.h"
 #include "node/pattern.h"
@@ -13,13 +14,13 @@
 
 #define NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
 
-enum kind { NAME, COUNT, SIZE, RATE, TEXT };
+enum kind { NAME, COUNT, SIZE, TIME, RATE, TEXT };
 
 struct row {
     const char *name;
     enum kind kind;
     const char *const *choices; /* NAME */
-    uint64_t least, most;       /* COUNT and SIZE */
+    uint64_t least, most;       /* COUNT, SIZE and TIME (ns) */
 };
 
 #define TRANSPORTS                                                                                                       \
@@ -52,7 +53,7 @@ static const struct row rows[LAB_AXES] = {
     [LAB_AXIS_WORKLOAD] = {"workload", NAME, NAMES("heat", "wordcount", "mandelbrot", "sort"), 0, 0},
     [LAB_AXIS_INPUT] = {"input", TEXT, NULL, 0, 0},
     [LAB_AXIS_TEMPERATURE] = {"temperature", NAME, NAMES("warm", "cold"), 0, 0},
-    [LAB_AXIS_SPIN_LIMIT] = {"spin_limit", COUNT, NULL, 0, 1000000000},
+    [LAB_AXIS_SPIN_LIMIT] = {"spin_limit", TIME, NULL, 1, LAB_NS_PER_S},
 };
 
 const char *lab_axis_name(enum lab_axis axis)
@@ -78,7 +79,7 @@ const char *const *lab_axis_choices(enum lab_axis axis)
 
 bool lab_axis_numeric(enum lab_axis axis)
 {
-    return rows[axis].kind == COUNT || rows[axis].kind == SIZE;
+    return rows[axis].kind == COUNT || rows[axis].kind == SIZE || rows[axis].kind == TIME;
 }
 
 void lab_values_free(struct lab_values *values)
@@ -176,6 +177,32 @@ static int add_count(const struct row *row, const char *text, const struct lab_m
     return lab_values_add(values, canonical, number, mark);
 }
 
+/* In the largest unit that leaves it whole: "50us" for 0.05ms. */
+static char *canonical_time(uint64_t ns, char to[LAB_TEXT_NUMBER])
+{
+    static const struct {
+        const char *name;
+        uint64_t ns;
+    } units[] = {{"s", LAB_NS_PER_S}, {"ms", LAB_NS_PER_MS}, {"us", LAB_NS_PER_US}, {"ns", 1}};
+    size_t unit = 0;
+    while (ns % units[unit].ns)
+        unit++;
+    snprintf(to, LAB_TEXT_NUMBER, "%llu%s", (unsigned long long)(ns / units[unit].ns), units[unit].name);
+    return to;
+}
+
+static int add_time(const struct row *row, const char *text, const struct lab_mark *mark, struct lab_values *values)
+{
+    uint64_t ns;
+    char canonical[LAB_TEXT_NUMBER], least[LAB_TEXT_NUMBER], most[LAB_TEXT_NUMBER];
+    if (lab_parse_time(text, &ns))
+        return refuse_as_said(mark);
+    if (ns < row->least || ns > row->most)
+        return lab_mark_refuse(mark, "'%s' is out of range: %s is %s to %s", text, row->name, canonical_time(row->least, least),
+                               canonical_time(row->most, most));
+    return lab_values_add(values, canonical_time(ns, canonical), ns, mark);
+}
+
 static int add_sizes(const struct row *row, const char *text, const struct lab_mark *mark, struct lab_values *values)
 {
     uint64_t found[64];
@@ -218,6 +245,8 @@ int lab_axis_add(enum lab_axis axis, const char *text, const struct lab_mark *ma
         return add_count(row, text, mark, values);
     case SIZE:
         return add_sizes(row, text, mark, values);
+    case TIME:
+        return add_time(row, text, mark, values);
     case RATE:
         if (lab_parse_rate(text, &rate))
             return refuse_as_said(mark);

@@ -43,6 +43,7 @@ struct lab_plan_cell {
     enum lab_wait wait;
     enum lab_unit unit;
     enum lab_backing backing;
+    uint64_t spin_ns;        /* adaptive polls for so long at most; 0: the default */
     uint64_t size_bytes;
     uint32_t nodes, workers; /* workers per node; 0: the nodes talk */
     uint32_t parties;        /* nodes * workers, or nodes */

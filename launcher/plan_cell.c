@@ -106,7 +106,7 @@ static void take_asked(struct making *making)
 static int check_version(struct making *making)
 {
     static const enum lab_axis only_default[] = {LAB_AXIS_DELIVERY, LAB_AXIS_TEMPERATURE};
-    static const enum lab_axis never[] = {LAB_AXIS_WORKLOAD, LAB_AXIS_INPUT, LAB_AXIS_RATE, LAB_AXIS_ARRIVALS, LAB_AXIS_SPIN_LIMIT};
+    static const enum lab_axis never[] = {LAB_AXIS_WORKLOAD, LAB_AXIS_INPUT, LAB_AXIS_RATE, LAB_AXIS_ARRIVALS};
     const char *const *asked = making->cell->asked;
     for (size_t i = 0; i < sizeof only_default / sizeof *only_default; i++)
         if (strcmp(asked[only_default[i]], defaults[only_default[i]]) != 0)
@@ -144,6 +144,18 @@ static int take_wait(struct making *making)
         if (cell->transport->waits & LAB_WAIT_BIT(wait) && used < sizeof can)
             used += (size_t)snprintf(can + used, sizeof can - used, "%s%s", used ? ", " : "", lab_wait_name(wait));
     return skip(making, "%s cannot wait by %s; it can: %s", cell->transport->name, name, can);
+}
+
+static int take_spin_limit(struct making *making)
+{
+    struct lab_plan_cell *cell = making->cell;
+    const struct lab_value *asked = making->asked->value[LAB_AXIS_SPIN_LIMIT];
+    if (!asked)
+        return 0;
+    cell->spin_ns = asked->number;
+    if (cell->wait != LAB_WAIT_ADAPTIVE)
+        return skip(making, "spin_limit: %s says how long adaptive polls, and this cell waits by %s", asked->text, lab_wait_name(cell->wait));
+    return 0;
 }
 
 /* Fibers share one thread, on one cpu, and hand it to each other while they wait. */
@@ -501,7 +513,7 @@ static int take_places(struct making *making)
 
 int lab_plan_cell_make(const struct lab_site *site, const struct lab_combination *combination, struct lab_plan_cell *ret_cell)
 {
-    static int (*const steps[])(struct making *) = {check_version, take_names, take_wait, take_unit, take_shape, take_depth, take_backing, take_places};
+    static int (*const steps[])(struct making *) = {check_version, take_names, take_wait, take_spin_limit, take_unit, take_shape, take_depth, take_backing, take_places};
     struct making making = {site, combination, ret_cell};
     *ret_cell = (struct lab_plan_cell){0};
     take_asked(&making);
@@ -530,7 +542,7 @@ static uint64_t figure_of(const struct lab_plan_cell *cell, enum lab_axis axis)
     case LAB_AXIS_WORKERS: return cell->workers;
     case LAB_AXIS_WINDOW: return cell->window;
     case LAB_AXIS_BATCH: return cell->batch;
-    default: return UINT64_MAX; /* spin_limit: no cell has one by default */
+    default: return UINT64_MAX; /* spin_limit: no cell has one that was not asked for */
     }
 }
 
@@ -554,7 +566,7 @@ bool lab_plan_cell_matches(const struct lab_plan_cell *cell, const struct lab_co
 bool lab_plan_cell_same(const struct lab_plan_cell *a, const struct lab_plan_cell *b)
 {
     if (a->size_bytes != b->size_bytes || a->nodes != b->nodes || a->workers != b->workers || a->window != b->window ||
-        a->batch != b->batch || strcmp(a->placement, b->placement) != 0 || !a->skip != !b->skip)
+        a->batch != b->batch || a->spin_ns != b->spin_ns || strcmp(a->placement, b->placement) != 0 || !a->skip != !b->skip)
         return false;
     if (!a->skip)
         return a->transport == b->transport && a->link == b->link && a->pattern == b->pattern && a->topology == b->topology &&

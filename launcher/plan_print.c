@@ -38,8 +38,9 @@ static bool same_group(const struct lab_plan_cell *a, const struct lab_plan_cell
 static bool same_line(const struct lab_plan_cell *a, const struct lab_plan_cell *b)
 {
     bool asked = a->asked[LAB_AXIS_WINDOW] && b->asked[LAB_AXIS_WINDOW];
-    return same_group(a, b) && a->transport == b->transport && a->link == b->link && a->wait == b->wait && a->unit == b->unit && a->backing == b->backing && a->batch == b->batch &&
-           a->verify_all == b->verify_all && a->baseline == b->baseline &&
+    return same_group(a, b) && a->transport == b->transport && a->link == b->link && a->wait == b->wait && a->spin_ns == b->spin_ns &&
+           a->unit == b->unit && a->backing == b->backing && a->batch == b->batch && a->verify_all == b->verify_all &&
+           a->baseline == b->baseline &&
            !a->asked[LAB_AXIS_WINDOW] == !b->asked[LAB_AXIS_WINDOW] && (!asked || a->window == b->window);
 }
 
@@ -89,6 +90,8 @@ static void put_line(struct printing *printing, size_t from)
         used += (size_t)snprintf(text + used, sizeof text - used, "  batch %u", first->batch);
     if (first->backing != LAB_BACKING_MEMFD && used < sizeof text)
         used += (size_t)snprintf(text + used, sizeof text - used, "  backing %s", lab_backing_name(first->backing));
+    if (first->spin_ns && used < sizeof text)
+        used += (size_t)snprintf(text + used, sizeof text - used, "  spin_limit %s", first->asked[LAB_AXIS_SPIN_LIMIT]);
     if (!first->verify_all && used < sizeof text)
         used += (size_t)snprintf(text + used, sizeof text - used, "  verify sample");
     if (first->baseline && used < sizeof text)

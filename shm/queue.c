@@ -18,7 +18,7 @@ int lab_queue_shape(const struct lab_queue_config *config, struct lab_queue_shap
                           config->consumers);
     struct lab_queue_shape shape = {.lane = {
         .message_max = config->message_max, .window = config->window, .batch = lab_ring_least(config->batch, LAB_QUEUE_RUN_MAX),
-        .wait = config->wait, .siblings = config->producers - 1,
+        .wait = config->wait, .spin_ns = config->spin_ns, .siblings = config->producers - 1,
     }};
     int err = lab_ring_shape(&shape.lane, &shape.ring);
     if (err)

@@ -61,6 +61,7 @@ struct lab_queue_config {
     uint32_t consumers;   /* seats, 1 .. LAB_QUEUE_SEATS */
     uint32_t batch;       /* the most messages in one commit or borrow, 1 or more */
     enum lab_wait wait;   /* of everyone */
+    uint64_t spin_ns;     /* of this side, LAB_WAIT_ADAPTIVE: polls for so long at most; 0: the default */
 };
 
 /* What follows from a config. Everyone computes it; it is never read from shared memory. */

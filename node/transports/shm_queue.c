@@ -21,6 +21,7 @@ static struct lab_queue_config config_of(const struct lab_channel *channel)
     return (struct lab_queue_config){
         .message_max = channel->message_max, .window = channel->window, .producers = lab_seats(channel, LAB_TX),
         .consumers = lab_seats(channel, LAB_RX), .batch = channel->batch, .wait = channel->wait,
+        .spin_ns = channel->spin_ns,
     };
 }
 

@@ -212,6 +212,22 @@ static void a_side_is_attached_once_and_to_a_ring_of_its_config(void **state)
     rig_fini(&rig);
 }
 
+static void how_long_adaptive_polls_is_what_the_config_says(void **state)
+{
+    (void)state;
+    for (uint64_t spin_ns = 0; spin_ns < 3; spin_ns++) {
+        struct rig rig;
+        struct lab_ring_config config = config_of(64, 16, 1);
+        config.wait = LAB_WAIT_ADAPTIVE;
+        config.spin_ns = spin_ns;
+        rig_init(&rig, config);
+        uint64_t wanted = spin_ns ? spin_ns : lab_wait_plan(LAB_WAIT_ADAPTIVE).spin_ns;
+        assert_int_equal(rig.producer.view.plan.spin_ns, wanted);
+        assert_int_equal(rig.consumer.view.plan.spin_ns, wanted);
+        rig_fini(&rig);
+    }
+}
+
 /* ---- sending and receiving ---- */
 
 static void check_order(struct rig *rig)
@@ -603,6 +619,7 @@ int main(void)
         cmocka_unit_test(a_short_message_shares_one_line_with_its_mark),
         cmocka_unit_test(what_a_ring_cannot_be_is_refused),
         cmocka_unit_test(a_side_is_attached_once_and_to_a_ring_of_its_config),
+        cmocka_unit_test(how_long_adaptive_polls_is_what_the_config_says),
         cmocka_unit_test(messages_come_whole_and_in_order_lap_after_lap),
         cmocka_unit_test(a_window_of_messages_always_fits),
         cmocka_unit_test(a_full_ring_and_an_empty_one_say_so),
