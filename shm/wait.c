@@ -32,6 +32,8 @@ static const struct {
     [LAB_WAIT_FUTEX] = {"futex", "sleeps on a futex until the other side wakes it"},
     [LAB_WAIT_BLOCK] = {"block", "the kernel's or the library's own blocking call"},
     [LAB_WAIT_POLL] = {"poll", "sleeps in poll(2) on an eventfd, as in an event loop"},
+    [LAB_WAIT_SEMAPHORE] = {"semaphore", "sleeps in a semaphore until the other side posts"},
+    [LAB_WAIT_CONDVAR] = {"condvar", "unlocks and sleeps on a condition variable until the other side signals"},
 };
 
 const char *lab_wait_name(enum lab_wait wait)
@@ -56,7 +58,7 @@ int lab_wait_named(const char *name, enum lab_wait *ret_wait)
 
 struct lab_wait_plan lab_wait_plan(enum lab_wait wait)
 {
-    assert(wait < LAB_WAITS && wait != LAB_WAIT_BLOCK);
+    assert(wait < LAB_WAIT_BLOCK || wait == LAB_WAIT_POLL);
     return (struct lab_wait_plan){
         .wait = wait,
         .sleeps = wait != LAB_WAIT_SPIN && wait != LAB_WAIT_YIELD,

@@ -60,12 +60,14 @@
 #include <stdint.h>
 
 enum lab_wait {
-    LAB_WAIT_SPIN,     /* poll */
-    LAB_WAIT_YIELD,    /* poll, between polls let others run: the next fiber (base/fiber.h), or, outside of fibers, sched_yield */
-    LAB_WAIT_ADAPTIVE, /* poll, yield or sleep, by what it sees */
-    LAB_WAIT_FUTEX,    /* sleep on a futex */
-    LAB_WAIT_BLOCK,    /* the kernel's (or a library's) own blocking call: nothing of this file */
-    LAB_WAIT_POLL,     /* sleep in poll(2) on an eventfd */
+    LAB_WAIT_SPIN,      /* poll */
+    LAB_WAIT_YIELD,     /* poll, between polls let others run: the next fiber (base/fiber.h), or, outside of fibers, sched_yield */
+    LAB_WAIT_ADAPTIVE,  /* poll, yield or sleep, by what it sees */
+    LAB_WAIT_FUTEX,     /* sleep on a futex */
+    LAB_WAIT_BLOCK,     /* the kernel's (or a library's) own blocking call: nothing of this file */
+    LAB_WAIT_POLL,      /* sleep in poll(2) on an eventfd */
+    LAB_WAIT_SEMAPHORE, /* sleep in a semaphore of POSIX: shm/semaphore.h */
+    LAB_WAIT_CONDVAR,   /* sleep on a condition variable: shm/monitor.h */
     LAB_WAITS
 };
 const char *lab_wait_name(enum lab_wait wait);                 /* "spin", ...; NULL beyond the end */
@@ -103,7 +105,7 @@ struct lab_wait_plan {
     struct lab_bells bells;  /* poll */
 };
 
-/* The plan of a strategy with the default thresholds. LAB_WAIT_BLOCK is not a way to wait for shared memory: assert. The bells
+/* The plan of a strategy with the default thresholds. LAB_WAIT_BLOCK, SEMAPHORE and CONDVAR are not of this file: assert. The bells
  * of LAB_WAIT_POLL are -1, and to be filled in. */
 struct lab_wait_plan lab_wait_plan(enum lab_wait wait);
 

@@ -20,7 +20,8 @@ static enum lab_wait wait_for(const struct lab_transport *transport, enum lab_wa
 {
     if (transport->waits & LAB_WAIT_BIT(wanted))
         return wanted;
-    if ((wanted == LAB_WAIT_BLOCK || wanted == LAB_WAIT_FUTEX) && transport->waits & LAB_WAIT_BIT(LAB_WAIT_FUTEX))
+    bool sleeps = wanted != LAB_WAIT_SPIN && wanted != LAB_WAIT_YIELD && wanted != LAB_WAIT_ADAPTIVE;
+    if (sleeps && transport->waits & LAB_WAIT_BIT(LAB_WAIT_FUTEX))
         return LAB_WAIT_FUTEX;
     return (enum lab_wait)__builtin_ctz(transport->waits);
 }
