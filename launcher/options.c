@@ -34,7 +34,7 @@ struct row {
 
 static const struct row rows[] = {
     KEY("transport", "LIST", "the file's", "mechanisms: shm-ring,pipe,... (ipclab list transports)"),
-    KEY("wait", "LIST", "the transport's first", "how an end waits: spin,yield,adaptive,futex,block,poll"),
+    KEY("wait", "LIST", "the transport's first", "how an end waits: spin,yield,adaptive,futex,... (ipclab list waits)"),
     KEY("backing", "LIST", "memfd", "what shared memory is made of: memfd,posix,file,sysv,hugepage"),
     KEY("pattern", "LIST", "pingpong", "what is said: pingpong,stream"),
     KEY("topology", "LIST", "pair", "who talks to whom: pair,star,ring,mesh"),

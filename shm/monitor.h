@@ -26,7 +26,7 @@
  *
  * What is trusted: a pthread_mutex_t holds pointers into the process that has it, and the library follows them. A peer that writes
  * garbage into the mutex can crash the others; what it writes into everything else is checked. Among parties that do not trust each other
- * shm/semaphore.h, shm/ring.h or shm/queue.h are to be used. */
+ * shm/ring.h or shm/queue.h are to be used. */
 #ifndef LAB_SHM_MONITOR_H
 #define LAB_SHM_MONITOR_H
 

@@ -26,7 +26,11 @@
  * and what they have taken they can still commit and release, which then takes a slice (LAB_WAIT_SLICE_NS) each.
  *
  * Every wait is cut into slices, after each of which a party looks without permission: whoever should have posted may have been killed
- * before it could. Nothing read from the other side is trusted, the semaphores least of all. */
+ * before it could.
+ *
+ * What is trusted: what a sem_t holds beside its count. The C library hands a flag in it to the kernel as it finds it, and ends the process
+ * when that makes no sense. The counts are not trusted, and nothing else is. Among parties that do not trust each other shm/ring.h or
+ * shm/queue.h are to be used. */
 #ifndef LAB_SHM_SEMAPHORE_H
 #define LAB_SHM_SEMAPHORE_H
 
