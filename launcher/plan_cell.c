@@ -123,6 +123,9 @@ static int take_names(struct making *making)
     struct lab_plan_cell *cell = making->cell;
     if (!cell->transport)
         return skip(making, "%s is not built into this version", cell->asked[LAB_AXIS_TRANSPORT]);
+    const struct lab_transport_ops *ops = cell->transport->module ? NULL : lab_transport_ops(cell->transport);
+    if (ops && ops->usable && ops->usable())
+        return skip(making, "%s: %s", cell->transport->name, lab_error_last()->text);
     cell->pattern = lab_pattern_named(cell->asked[LAB_AXIS_PATTERN]);
     if (!cell->pattern)
         return skip(making, "the pattern %s is not built into this version", cell->asked[LAB_AXIS_PATTERN]);

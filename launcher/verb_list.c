@@ -50,12 +50,14 @@ static const char *joins_of(const struct lab_transport *transport)
     return transport->caps & LAB_CAP_NODES ? "workers,nodes" : "workers";
 }
 
-/* Its module stands beside the internal programs; NULL when nothing is missing, else what is. */
+/* What it says of this machine, or its module, which stands beside the internal programs; NULL when nothing is missing, else what is. */
 static const char *missing_of(const struct lab_transport *transport, char to[PATH_MAX + 64])
 {
     char path[PATH_MAX];
-    if (!transport->module)
-        return NULL;
+    if (!transport->module) {
+        const struct lab_transport_ops *ops = lab_transport_ops(transport);
+        return ops && ops->usable && ops->usable() ? lab_error_last()->text : NULL;
+    }
     if (lab_crew_program("ipclab-worker", path, sizeof path) != 0)
         return lab_error_last()->text;
     char *name = strrchr(path, '/') + 1;

@@ -47,6 +47,7 @@ enum lab_capability {
     LAB_CAP_PRODUCERS = 1 << 9, /* several TX ends share a channel */
     LAB_CAP_CONSUMERS = 1 << 10, /* several RX ends share a channel: each message goes to one of them */
     LAB_CAP_READERS = 1 << 11,  /* several RX ends share a channel: each message goes to every one of them */
+    LAB_CAP_FRAGILE = 1 << 12, /* its messages lie in the sender until they are received: those of a killed one are lost with it */
 };
 
 struct lab_transport {
@@ -119,6 +120,10 @@ struct lab_transport_ops {
     int (*provision)(const struct lab_channel *channel, struct lab_wire *ret_wire);
     void (*retire)(const struct lab_channel *channel, struct lab_wire *wire);
     void (*hangup)(const struct lab_channel *channel, const struct lab_wire *wire, enum lab_role dead);
+
+    /* Whether it works on this machine, for whoever plans: 0, or -errno with the mend in the record; NULL: everywhere. Of transports in
+     * the program only. */
+    int (*usable)(void);
 
     /* Bytes of shared memory that provision would take for the channel, for whoever plans; LAB_CAP_BACKING only, and then always. */
     int (*memory)(const struct lab_channel *channel, size_t *ret_bytes);

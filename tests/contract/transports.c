@@ -191,7 +191,7 @@ static void what_a_transport_cannot_do_is_refused(void **state)
 
 /* ---- every scenario over every transport and wait; over every backing those that say most of memory ---- */
 
-enum { TESTS_MAX = 1024 };
+enum { TESTS_MAX = 4096 };
 static struct CMUnitTest tests[TESTS_MAX];
 static struct scene scenes[TESTS_MAX];
 static char names[TESTS_MAX][160];
