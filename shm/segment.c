@@ -271,8 +271,8 @@ static int map_sysv(int id, void **ret_mapping, size_t *ret_whole)
 
 int lab_segment_attach_on(enum lab_backing backing, int handle, uint64_t deadline_ns, struct lab_segment *ret_segment)
 {
-    void *mapping;
-    size_t whole;
+    void *mapping = NULL;
+    size_t whole = 0;
     int err = backing == LAB_BACKING_SYSV ? map_sysv(handle, &mapping, &whole) : map_descriptor(backing, handle, &mapping, &whole);
     if (err)
         return err;
