@@ -34,7 +34,7 @@ struct lab_conversation {
     struct lab_crew *crew;
     struct lab_peers *peers;
     uint32_t number;             /* of the current launch */
-    uint32_t taking_part;
+    uint32_t taking_part, parties;
     uint64_t run, began_ns, heard_from_ns;
     int signal_fd, signal;
     sigset_t mask_before;
@@ -177,8 +177,9 @@ static void take_signal(struct lab_conversation *talk)
 static void watch_silence(struct lab_conversation *talk)
 {
     /* A killed node is told of by its connection. Silence is that of a stopped one or of a cut link, or of a host that is busy with its own
-     * relays: longer than a moment. */
+     * relays: longer than a moment. A node beside a thousand workers has its turn when they have had theirs. */
     uint64_t now = lab_now_ns(), silent_s = talk->spec.crew.hosts ? SILENT_REMOTE_S : SILENT_S;
+    silent_s += talk->parties * LAB_START_WITHIN_NS / LAB_NS_PER_S;
     for (uint32_t n = 0; n < talk->spec.nodes; n++) {
         uint64_t heard = lab_bus_last_heard_ns(talk->bus, n);
         if (!lab_peers_at(talk->peers, n, LAB_PEER_GREETED))
@@ -484,6 +485,7 @@ static int attempt(struct lab_conversation *talk, Lab__Assign *assign, bool cros
     talk->stopped = false;
     talk->number++;
     talk->taking_part = assign->nodes;
+    talk->parties = (uint32_t)assign->n_places;
     talk->launch_failed = false;
     lab_peers_assign(talk->peers, talk->number, talk->taking_part,
                      crosses ? LAB_LAUNCH_LISTENS : assign->limits ? LAB_LAUNCH_LIMITS : LAB_LAUNCH_PLAIN);

@@ -121,17 +121,19 @@ static int start_all(struct lab_launch_run *launch)
     return err;
 }
 
+/* What was started is watched also when something failed: how it ended may be the reason. */
 static int start_process(struct lab_launch_run *launch, uint32_t number)
 {
     struct lab_process *process = &launch->processes[number];
-    int err = lab_process_start(launch, process);
-    if (!err && process->child.pid > 0)
-        err = watch(launch, process->child.pidfd, NEWS_PROCESS, number);
-    launch->alive += process->child.pid > 0;
-    for (uint32_t p = process->first; !err && p < process->first + process->count; p++)
-        if (!launch->members[p].party->idle)
-            err = watch(launch, launch->members[p].control_fd, NEWS_CONTROL, p);
-    return err;
+    int err = lab_process_start(launch, process), unwatched = 0;
+    if (process->child.pid > 0) {
+        launch->alive++;
+        unwatched = watch(launch, process->child.pidfd, NEWS_PROCESS, number);
+    }
+    for (uint32_t p = process->first; !unwatched && p < process->first + process->count; p++)
+        if (launch->members[p].control_fd >= 0)
+            unwatched = watch(launch, launch->members[p].control_fd, NEWS_CONTROL, p);
+    return err ? err : unwatched;
 }
 
 /* A thousand workers take about a second: a node that said nothing for so long would be taken for dead, so a step starts as many as
@@ -283,7 +285,7 @@ int lab_launch_fd(const struct lab_launch_run *launch)
 
 bool lab_launch_restless(const struct lab_launch_run *launch)
 {
-    return launch->stage == LAB_STAGE_OPENING && !launch->all_started;
+    return launch->stage == LAB_STAGE_OPENING && !launch->all_started && !launch->suspected_ns;
 }
 
 /* A member's note, if one is there. */
