@@ -39,7 +39,7 @@ void lab_fibers_run(struct lab_fibers *fibers);
  * or the only one left. */
 bool lab_fiber_yield(void);
 
-/* Switches from one fiber to another on this thread since it began. */
+/* Switches by lab_fiber_yield on this thread since it began. */
 uint64_t lab_fiber_switches(void);
 
 #endif

@@ -259,7 +259,7 @@ static int take_shape(struct making *making)
         return skip(making, "nodes: %u with workers: %u makes %u parties; %d is the most", cell->nodes, cell->workers,
                     cell->parties, LAB_PLAN_PARTIES_MAX);
     if (cell->pattern->server_release && !cell->topology->gathers)
-        return skip(making, "a %s meets along a tree (pair, star, line, tree), and a %s is none", cell->pattern->name, cell->topology->name);
+        return skip(making, "a %s meets along a tree (pair, star, line or tree), not along %s", cell->pattern->name, cell->topology->name);
     size_t edges = cell->topology->edge_count(cell->parties);
     if (edges > LAB_PLAN_EDGES_MAX)
         return skip(making, "%s of %u parties has %zu edges; %d is the most", cell->topology->name, cell->parties, edges, LAB_PLAN_EDGES_MAX);

@@ -79,6 +79,14 @@ for side in 1 2; do
     done
 done
 
+# ---- threads and fibers have no death of their own: who shared the process died with it ----
+for unit in thread fiber; do
+    begin "a process of ${unit}s" --transport shm-ring --wait yield --set "unit=$unit" pair.yaml
+    await first_launch_is_done && await worker 1 || continue
+    kill -KILL "$(nth 1 $started)" 2>/dev/null || { kill -TERM "$launcher"; wait "$waiting"; continue; }
+    ends "workers 0 to 1, ${unit}s of process [0-9]+, died with it: it ended by signal 9 \\(SIGKILL\\)"
+done
+
 # ---- a node: before it has said HELLO, after, and later ----
 for moment in 'nodes are started' 'HELLO' 'first launch is done'; do
     for which in 1 2; do
