@@ -12,11 +12,6 @@
 /* What it takes to measure and to format a reason, many times over: a thousand threads take memory only for what they touch. */
 enum { STACK_BYTES = 512 << 10 };
 
-struct crowd {
-    struct lab_worker **workers;
-    uint32_t count;
-};
-
 /* ---- threads ---- */
 
 static void *thread_main(void *argument)
@@ -49,15 +44,15 @@ static int start_thread(struct lab_worker *worker, pthread_t *ret_thread)
 }
 
 /* A thread that cannot be started ends the process, and with it those that were. */
-static int run_threads(const struct crowd *crowd)
+static int run_threads(struct lab_worker **workers, uint32_t count)
 {
-    pthread_t *threads = calloc(crowd->count, sizeof *threads);
+    pthread_t *threads = calloc(count, sizeof *threads);
     if (!threads)
-        return lab_fail(ENOMEM, "no memory for %u threads", crowd->count);
+        return lab_fail(ENOMEM, "no memory for %u threads", count);
     int err = 0;
     uint32_t started = 0;
-    for (; !err && started < crowd->count; started += !err)
-        err = start_thread(crowd->workers[started], &threads[started]);
+    for (; !err && started < count; started += !err)
+        err = start_thread(workers[started], &threads[started]);
     for (uint32_t i = 0; !err && i < started; i++)
         pthread_join(threads[i], NULL);
     free(threads);
@@ -66,49 +61,43 @@ static int run_threads(const struct crowd *crowd)
 
 /* ---- fibers ---- */
 
-/* A party that failed closes its ends at once, or the others would wait for it. */
+/* Its ends are closed as soon as it has measured: others may wait for that, and must not wait for one that failed. */
 static void fiber_main(void *argument)
 {
-    struct lab_worker **worker = argument;
-    if (lab_worker_measure(*worker)) {
-        lab_worker_free(*worker);
-        *worker = NULL;
-    }
+    struct lab_worker *worker = argument;
+    lab_worker_measure(worker);
+    lab_worker_report(worker);
+    lab_worker_free(worker);
 }
 
-/* What blocks in the kernel is done for one after the other, before and after: while they measure, nobody may. */
-static int run_fibers(const struct crowd *crowd)
+/* What waits for the node comes before, one party after the other: while they measure, nobody may block. */
+static int run_fibers(struct lab_worker **workers, uint32_t count)
 {
     struct lab_fibers *fibers;
-    int err = lab_fibers_new(crowd->count, &fibers);
+    int err = lab_fibers_new(count, &fibers);
     if (err)
         return err;
-    for (uint32_t i = 0; !err && i < crowd->count; i++)
-        err = lab_worker_open(crowd->workers[i]);
-    for (uint32_t i = 0; !err && i < crowd->count; i++)
-        err = lab_worker_await(crowd->workers[i]);
-    for (uint32_t i = 0; !err && i < crowd->count; i++)
-        lab_fibers_add(fibers, fiber_main, &crowd->workers[i]);
-    if (!err)
-        lab_fibers_run(fibers);
-    for (uint32_t i = 0; !err && i < crowd->count; i++)
-        err = crowd->workers[i] ? lab_worker_report(crowd->workers[i]) : -ECANCELED;
-    for (uint32_t i = 0; i < crowd->count; i++)
-        lab_worker_free(crowd->workers[i]);
+    for (uint32_t i = 0; i < count; i++)
+        lab_worker_open(workers[i]);
+    for (uint32_t i = 0; i < count; i++)
+        lab_worker_await(workers[i]);
+    for (uint32_t i = 0; i < count; i++)
+        lab_fibers_add(fibers, fiber_main, workers[i]);
+    lab_fibers_run(fibers);
     lab_fibers_free(fibers);
-    return err;
+    return 0;
 }
 
 int lab_worker_run_all(enum lab_unit unit, int control_fd, uint32_t count)
 {
-    struct crowd crowd = {.workers = calloc(count, sizeof *crowd.workers), .count = count};
-    if (!crowd.workers)
+    struct lab_worker **workers = calloc(count, sizeof(struct lab_worker *));
+    if (!workers)
         return lab_fail(ENOMEM, "no memory for %u workers", count);
     int err = 0;
     for (uint32_t i = 0; !err && i < count; i++)
-        err = lab_worker_hire(control_fd + (int)i, (struct lab_company){unit, i, count}, &crowd.workers[i]);
+        err = lab_worker_hire(control_fd + (int)i, (struct lab_company){unit, i, count}, &workers[i]);
     if (!err)
-        err = unit == LAB_UNIT_FIBER ? run_fibers(&crowd) : run_threads(&crowd);
-    free(crowd.workers);
+        err = unit == LAB_UNIT_FIBER ? run_fibers(workers, count) : run_threads(workers, count);
+    free(workers);
     return err;
 }

@@ -14,8 +14,8 @@
  * not even that could be. Descriptors named by the task belong to it from then on. */
 int lab_worker_run(int control_fd);
 
-/* The same for `count` parties that share this process, on the sockets `control_fd` and those that follow: each a `unit`. 0 when all
- * have sent their RESULT. */
+/* The same for `count` parties that share this process, on the sockets `control_fd` and those that follow: each a `unit`. 0 when
+ * each of them has said how it ended. */
 int lab_worker_run_all(enum lab_unit unit, int control_fd, uint32_t count);
 
 /* ---- one step after the other, for who runs several parties on one thread (node/lane/crowd.c) ---- */
@@ -36,7 +36,7 @@ int32_t lab_worker_cpu(const struct lab_worker *worker); /* where it is to run; 
 /* Each step in this order, each at once when an earlier one failed, with that failure, of which a FAULT has told the node. */
 int lab_worker_open(struct lab_worker *worker);    /* opens its ends, sends OPENED */
 int lab_worker_await(struct lab_worker *worker);   /* waits for START */
-int lab_worker_measure(struct lab_worker *worker); /* the only one that waits for other parties */
+int lab_worker_measure(struct lab_worker *worker); /* the only step that waits for other parties */
 int lab_worker_report(struct lab_worker *worker);  /* sends the RESULT */
 
 #endif
