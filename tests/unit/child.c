@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -105,6 +106,31 @@ static void named_descriptors_arrive_under_their_numbers_even_crosswise(void **s
         close(fd[i][0]);
         close(fd[i][1]);
     }
+}
+
+/* The centre of a star of hundreds inherits as many ends. */
+static void a_child_may_inherit_hundreds_and_gets_no_other(void **state)
+{
+    (void)state;
+    enum { MANY = 700 };
+    static struct lab_child_fd fds[MANY];
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC), other = open("/dev/null", O_RDWR);
+    assert_true(null >= 0 && other >= 0);
+    for (int i = 0; i < MANY; i++)
+        fds[i] = (struct lab_child_fd){.from = null, .to = 3 + 2 * i}; /* what lies between is closed */
+    char script[160];
+    snprintf(script, sizeof script, "set -- /proc/$$/fd/*; count=$#; [ -e /proc/$$/fd/%d ] && [ ! -e /proc/$$/fd/4 ] && [ $count -ge %d ] && [ $count -le %d ]",
+             3 + 2 * (MANY - 1), MANY + 3, MANY + 5);
+    struct rlimit limit, raised;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    raised = limit;
+    raised.rlim_cur = raised.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &raised);
+    int code = run(script, (struct lab_child_spec){.cpu = -1, .fds = fds, .fd_count = MANY});
+    setrlimit(RLIMIT_NOFILE, &limit);
+    assert_int_equal(code, 0);
+    close(null);
+    close(other);
 }
 
 static void signals_are_as_in_a_fresh_login(void **state)
@@ -217,6 +243,7 @@ int main(void)
         cmocka_unit_test(a_descriptor_that_is_not_open_is_reported),
         cmocka_unit_test(nothing_is_inherited_that_was_not_named),
         cmocka_unit_test(named_descriptors_arrive_under_their_numbers_even_crosswise),
+        cmocka_unit_test(a_child_may_inherit_hundreds_and_gets_no_other),
         cmocka_unit_test(signals_are_as_in_a_fresh_login),
         cmocka_unit_test(a_child_is_pinned_from_its_first_instruction),
         cmocka_unit_test(a_child_of_its_own_group_leads_it),

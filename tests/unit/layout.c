@@ -16,7 +16,7 @@ static Lab__Edge *edge_pointers[4];
 static Lab__Place places[PARTIES];
 static Lab__Place *place_pointers[PARTIES];
 static char *hosts[PARTIES];
-static char here[] = "", transport[32], link_name[32], wait_name[32], pattern[] = "pingpong", shared[] = "producer-consumer", unit[] = "process";
+static char here[] = "", transport[32], link_name[32], wait_name[32], pattern[] = "pingpong", shared[] = "producer-consumer", unit[] = "process", thread[] = "thread", fiber[] = "fiber";
 
 static void ask(const char *of, const char *wait, uint32_t nodes, uint32_t workers, uint32_t edge_count, const uint32_t (*joins)[2])
 {
@@ -71,6 +71,45 @@ static void two_workers_of_one_node_share_two_local_channels(void **state)
     assert_int_equal(layout.paths[1].party[LAB_TX], 1);
     assert_int_equal(layout.paths[1].channel[LAB_HOP_LOCAL].id, 1);
     lab_layout_fini(&layout);
+}
+
+static void parties_know_their_paths_whatever_they_are(void **state)
+{
+    (void)state;
+    struct lab_layout layout;
+    ask("shm-ring", "yield", 2, 4, 4, (const uint32_t[][2]){{4, 5}, {5, 6}, {1, 5}, {0, 1}});
+    cell.unit = fiber;
+    lab_assert_ok(lab_layout_make(&assign, 1, 1, &layout)); /* of parties 4 to 7 */
+    assert_int_equal(layout.unit, LAB_UNIT_FIBER);
+    static const struct { uint32_t count, number[6]; } has[4] = {
+        {2, {0, 1}}, {6, {0, 1, 2, 3, 4, 5}}, {2, {2, 3}}, {0, {0}},
+    };
+    for (uint32_t p = 0; p < 4; p++) {
+        const struct lab_party *party = lab_layout_party(&layout, 4 + p);
+        assert_ptr_equal(party, &layout.parties[p]);
+        assert_int_equal(party->idle, !has[p].count);
+        assert_int_equal(party->path_count, has[p].count);
+        for (uint32_t i = 0; i < has[p].count; i++)
+            assert_int_equal(layout.paths[party->paths[i]].number, has[p].number[i]);
+    }
+    assert_null(lab_layout_party(&layout, 3));
+    assert_null(lab_layout_party(&layout, 8));
+    lab_layout_fini(&layout);
+}
+
+static void what_has_no_threads_is_refused_with_them(void **state)
+{
+    (void)state;
+    struct lab_layout layout;
+    ask("zmq-tcp", "block", 2, 0, 1, (const uint32_t[][2]){{0, 1}});
+    cell.unit = thread; /* the nodes themselves talk */
+    lab_assert_fails(lab_layout_make(&assign, 1, 0, &layout), EPROTO);
+    ask("mpi", "spin", 1, 2, 1, (const uint32_t[][2]){{0, 1}});
+    cell.unit = thread; /* a rank is a process */
+    lab_assert_fails(lab_layout_make(&assign, 1, 0, &layout), EPROTO);
+    ask("pipe", "block", 1, 2, 1, (const uint32_t[][2]){{0, 1}});
+    cell.unit = pattern;
+    lab_assert_fails(lab_layout_make(&assign, 1, 0, &layout), EINVAL);
 }
 
 static void workers_that_share_a_channel_have_one_end_of_it_each_and_a_seat(void **state)
@@ -207,6 +246,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_workers_of_one_node_share_two_local_channels),
+        cmocka_unit_test(parties_know_their_paths_whatever_they_are),
+        cmocka_unit_test(what_has_no_threads_is_refused_with_them),
         cmocka_unit_test(workers_that_share_a_channel_have_one_end_of_it_each_and_a_seat),
         cmocka_unit_test(who_would_both_send_and_receive_cannot_share_a_channel),
         cmocka_unit_test(a_worker_on_another_node_is_reached_by_leg_link_and_leg),
