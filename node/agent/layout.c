@@ -112,38 +112,35 @@ const struct lab_party *lab_layout_party(const struct lab_layout *layout, uint32
     return place < layout->party_count ? &layout->parties[place] : NULL;
 }
 
-/* Tells each party its paths; a path that leads to itself is its own once. */
+/* The party of this node at that end of a path; NULL: there is none, or, at the receiving end of a path that leads to itself, it has been
+ * counted. */
+static struct lab_party *end_of(const struct lab_layout *layout, const struct lab_path *path, enum lab_role role)
+{
+    const struct lab_party *party = lab_layout_party(layout, path->party[role]);
+    bool again = role == LAB_RX && path->party[LAB_TX] == path->party[LAB_RX];
+    return party && !again ? &layout->parties[party - layout->parties] : NULL;
+}
+
+/* Tells each party its paths: first how many they are, then where they stand, one party behind the other, then which. */
 static int share_paths(struct lab_layout *layout)
 {
-    uint32_t *next = calloc((size_t)layout->party_count + 1, sizeof *next);
-    layout->touched = calloc(2 * (size_t)layout->path_count + 1, sizeof *layout->touched);
-    if (!next || !layout->touched) {
-        free(next);
+    struct lab_party *party;
+    uint32_t *next = layout->touched = calloc(2 * (size_t)layout->path_count + 1, sizeof *layout->touched);
+    if (!next)
         return lab_fail(ENOMEM, "no memory for the paths of %u workers", layout->party_count);
+    for (uint32_t i = 0; i < 2 * layout->path_count; i++)
+        if ((party = end_of(layout, &layout->paths[i / 2], (enum lab_role)(i % 2))))
+            party->path_count++;
+    for (uint32_t p = 0; p < layout->party_count; p++) {
+        party = &layout->parties[p];
+        party->paths = next;
+        party->idle = !party->path_count;
+        next += party->path_count;
+        party->path_count = 0;
     }
-    for (int filling = 0; filling < 2; filling++) {
-        for (uint32_t i = 0; i < layout->path_count; i++) {
-            const struct lab_path *path = &layout->paths[i];
-            for (int role = 0; role < 2; role++) {
-                const struct lab_party *party = lab_layout_party(layout, path->party[role]);
-                if (!party || (role == LAB_RX && path->party[LAB_TX] == path->party[LAB_RX]))
-                    continue;
-                size_t place = (size_t)(party - layout->parties);
-                if (filling)
-                    layout->touched[next[place]++] = i;
-                else
-                    layout->parties[place].path_count++;
-            }
-        }
-        uint32_t sum = 0;
-        for (uint32_t p = 0; !filling && p < layout->party_count; p++) {
-            next[p] = sum;
-            layout->parties[p].paths = layout->touched + sum;
-            layout->parties[p].idle = !layout->parties[p].path_count;
-            sum += layout->parties[p].path_count;
-        }
-    }
-    free(next);
+    for (uint32_t i = 0; i < 2 * layout->path_count; i++)
+        if ((party = end_of(layout, &layout->paths[i / 2], (enum lab_role)(i % 2))))
+            layout->touched[party->paths - layout->touched + party->path_count++] = i / 2;
     return 0;
 }
 
@@ -198,7 +195,7 @@ static int share_channel(const struct maker *m)
 {
     struct lab_layout *layout = m->layout;
     const Lab__Cell *cell = m->assign->cell;
-    uint32_t seats[2] = {0, 0}, first[2];
+    uint32_t seats[2] = {0, 0}, first[2] = {0, 0};
     int err = seat_parties(m, seats);
     if (err)
         return err;

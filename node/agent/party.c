@@ -136,10 +136,10 @@ static int brief(struct lab_launch_run *launch, const struct lab_member *member,
     const struct lab_layout *layout = &launch->layout;
     const struct lab_party *party = member->party;
     size_t edges = party->path_count;
-    *briefing = (struct briefing){
-        .manifest = manifest, .sides = calloc(edges, sizeof *briefing->sides), .pointers = calloc(edges, sizeof *briefing->pointers),
-        .ends = calloc(2 * edges, sizeof *briefing->ends),
-    };
+    *briefing = (struct briefing){.manifest = manifest};
+    briefing->sides = calloc(edges, sizeof *briefing->sides);
+    briefing->pointers = calloc(edges, sizeof *briefing->pointers);
+    briefing->ends = calloc(2 * edges, sizeof *briefing->ends);
     if (!briefing->sides || !briefing->pointers || !briefing->ends)
         return lab_fail(ENOMEM, "no memory for the task of a worker with %zu edges", edges);
     if (layout->shared)
