@@ -507,8 +507,8 @@ static int take_places(struct making *making)
             err = place_anywhere(making);
     }
     if (!err && !elsewhere(making) && busy > making->site->machine->cpu_count && strcmp(cell->placement, "same-core") != 0)
-        err = note(making, "%u %s%s take turns on %u cpu%s", busy, cell->unit == LAB_UNIT_PROCESS ? "processes" : "threads", cell->link ? " (workers and relaying nodes)" : "",
-                   making->site->machine->cpu_count, making->site->machine->cpu_count == 1 ? "" : "s");
+        err = note(making, "%u %s%s take turns on %u cpu%s", busy, cell->unit == LAB_UNIT_PROCESS ? "processes" : "threads",
+                   cell->link ? " (workers and relaying nodes)" : "", making->site->machine->cpu_count, making->site->machine->cpu_count == 1 ? "" : "s");
     return err;
 }
 

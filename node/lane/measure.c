@@ -218,7 +218,8 @@ static bool steady(const struct progress *now)
     return now->rates == LAB_STEADY_WINDOWS && lab_series_steady(now->rate);
 }
 
-/* An edge of this worker, or of one that it depends on, has ended before its own: what is left runs at a pace of its own, and is not what was to be measured. */
+/* An edge of this worker, or of one that it depends on, has ended before its own: what is left runs at a pace of its own, and is not
+ * what was to be measured. */
 static bool left_behind(const struct lab_measure *measure)
 {
     for (uint32_t i = 0; i < measure->side_count; i++)
