@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+enum { PATIENT = 64 };    /* bytes from one message to the next from which on it pays to let the producer get ahead */
 enum { LOST_RACES = 64 }; /* so many claims that came too late are tried anew before the clock is read */
 
 static size_t round_up(size_t value)
@@ -23,6 +24,7 @@ int lab_queue_shape(const struct lab_queue_config *config, struct lab_queue_shap
     int err = lab_ring_shape(&shape.lane, &shape.ring);
     if (err)
         return lab_while(err, "making the lanes of a queue");
+    shape.room = config->window > shape.ring.slots / 2 ? shape.ring.slots : shape.ring.slots / 2;
     shape.sleepers_at = round_up(sizeof(struct lab_queue_shared) + config->consumers * sizeof(struct lab_queue_seat));
     shape.lanes_at = round_up(shape.sleepers_at + config->consumers * sizeof(struct lab_sleeper));
     shape.words_at = shape.ring.size;
@@ -88,8 +90,8 @@ static int attach(void *memory, size_t size, const struct lab_queue_config *conf
     if (size < shape.size || shared->size != shape.size || shared->message_max != config->message_max || shared->window != config->window ||
         shared->producers != config->producers || shared->consumers != config->consumers || shared->batch != config->batch ||
         shared->wait != config->wait)
-        return lab_refuse(EBADMSG, "the shared memory (%zu bytes) does not hold a queue of %u producers with %u messages of %u bytes each", size,
-                          config->producers, config->window, config->message_max);
+        return lab_refuse(EBADMSG, "the shared memory (%zu bytes) does not hold a queue of %u producers with %u messages of %u bytes each",
+                          size, config->producers, config->window, config->message_max);
     if (seat >= seats)
         return lab_refuse(EINVAL, "there is no seat %u among %u", seat, seats);
     *ret_shape = shape;
@@ -110,7 +112,9 @@ int lab_queue_produce(struct lab_queue_producer *producer, void *memory, size_t 
     err = lab_ring_produce(&p.ring, lane_of(memory, &shape, seat), shape.ring.size, &shape.lane);
     if (err)
         return lab_while(err, "taking producer's seat %u of a queue", seat);
-    p.look_at = shape.ring.slots / 2;
+    p.room = shape.room;
+    p.ring.room_to = shape.room;
+    p.look_at = shape.room / 2;
     *producer = p;
     return 0;
 }
@@ -131,7 +135,7 @@ void lab_queue_look_for_room(struct lab_queue_producer *p)
     }
     if (passed != p->passed) {
         p->passed = passed;
-        p->ring.room_to = passed + view->ring.mask + 1;
+        p->ring.room_to = passed + p->room;
         atomic_store_explicit(&view->lane->passed, passed, memory_order_release);
     }
     p->look_at = head + (p->ring.room_to - head + 1) / 2;
@@ -194,6 +198,9 @@ int lab_queue_consume(struct lab_queue_consumer *consumer, void *memory, size_t 
         .view = view_of(memory, &shape, lane), .turn = LAB_QUEUE_TURN, .lane = lane, .lanes = config->producers, .seat = seat,
         .alone = config->consumers == 1, .batch = shape.ring.batch, .shared = memory, .shape = shape,
     };
+    /* Where a line holds several messages they come faster than a consumer that waits for more can make up for. */
+    if (shape.ring.stride >= PATIENT)
+        consumer->patience = lab_ring_patience(&shape.lane, &shape.ring);
     return 0;
 }
 
@@ -276,6 +283,13 @@ static bool message(void *subject)
     return false;
 }
 
+static void let_get_ahead(struct lab_queue_consumer *c)
+{
+    uint64_t at = c->cursor[c->lane], there = lab_ring_let_get_ahead(&c->patience, c->view.ring.shared, at, c->there);
+    if (there - at <= c->view.ring.mask + UINT64_C(1))
+        c->there = there;
+}
+
 int lab_queue_borrow_late(struct lab_queue_consumer *c, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span)
 {
     struct quest quest = {.consumer = c};
@@ -288,8 +302,9 @@ int lab_queue_borrow_late(struct lab_queue_consumer *c, uint32_t want, uint64_t 
         if (err)
             return err;
         if (c->nonsense)
-            return lab_refuse(EBADMSG, "lane %u of the queue holds what cannot be: %llu messages, the next of %u bytes where %u are the most",
+            return lab_refuse(EBADMSG, "lane %u of the queue holds what cannot be: %llu messages, the next of %u bytes of at most %u",
                               c->lane, (unsigned long long)(c->there - c->cursor[c->lane]), quest.length, c->view.ring.message_max);
+        let_get_ahead(c);
         if (lab_queue_take(c, quest.word, quest.length, want)) {
             lab_queue_show(c, want, ret_span);
             return 0;

@@ -124,6 +124,11 @@ static int attach(void *memory, size_t size, const struct lab_ring_config *confi
     return 0;
 }
 
+struct lab_ring_patience lab_ring_patience(const struct lab_ring_config *config, const struct lab_ring_shape *shape)
+{
+    return (struct lab_ring_patience){.ahead = shape->marked ? 0 : config->window / AHEAD_SHARE};
+}
+
 int lab_ring_produce(struct lab_ring_producer *producer, void *memory, size_t size, const struct lab_ring_config *config)
 {
     struct lab_ring_shape shape;
@@ -140,7 +145,7 @@ int lab_ring_consume(struct lab_ring_consumer *consumer, void *memory, size_t si
     struct lab_ring_view view;
     int err = attach(memory, size, config, LAB_RING_CONSUMER, &shape, &view);
     if (!err)
-        *consumer = (struct lab_ring_consumer){.view = view, .lazy = shape.lazy, .ahead = shape.marked ? 0 : config->window / AHEAD_SHARE};
+        *consumer = (struct lab_ring_consumer){.view = view, .lazy = shape.lazy, .patience = lab_ring_patience(config, &shape)};
     return err;
 }
 
@@ -191,21 +196,20 @@ static bool message(void *subject)
  * both then wait for every line, and go on doing so, for neither can get away from the other. So, having caught up, it looks the
  * other way for a while, until the producer is `ahead` or does not get on any more. Where the flow is not that dense a vain
  * attempt makes it try half as often as before, down to once in SKIP_MAX times: messages that come one by one are not delayed. */
-static void let_get_ahead(struct lab_ring_consumer *c)
+uint64_t lab_ring_let_get_ahead(struct lab_ring_patience *patience, const struct lab_ring_shared *shared, uint64_t tail, uint64_t there)
 {
-    const _Atomic uint64_t *committed = &c->view.shared->committed;
-    if (!c->ahead || c->caught_up++ < c->skip)
-        return;
-    c->caught_up = 0;
-    uint64_t before, there = c->there;
+    uint64_t known = there, before;
+    if (!patience->ahead || patience->caught_up++ < patience->skip)
+        return there;
+    patience->caught_up = 0;
     do {
         for (int i = 0; i < REST; i++)
             lab_wait_pause();
         before = there;
-        there = atomic_load_explicit(committed, memory_order_acquire);
-    } while (there - before && there - c->tail < c->ahead);
-    c->skip = there - c->there ? 0 : c->skip >= SKIP_MAX ? SKIP_MAX : 2 * c->skip + 1;
-    c->there = there;
+        there = atomic_load_explicit(&shared->committed, memory_order_acquire);
+    } while (there - before && there - tail < patience->ahead);
+    patience->skip = there - known ? 0 : patience->skip >= SKIP_MAX ? SKIP_MAX : 2 * patience->skip + 1;
+    return there;
 }
 
 int lab_ring_borrow_late(struct lab_ring_consumer *c, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span)
@@ -218,7 +222,7 @@ int lab_ring_borrow_late(struct lab_ring_consumer *c, uint32_t want, uint64_t de
         return lab_refuse(EPIPE, "the producer of the ring is gone");
     if (err)
         return err;
-    let_get_ahead(c);
+    c->there = lab_ring_let_get_ahead(&c->patience, view->shared, c->tail, c->there);
     uint32_t length = 0;
     lab_ring_look_for_message(c, &length);
     if (!lab_ring_can_be(c, length))

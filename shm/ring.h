@@ -116,6 +116,12 @@ struct lab_ring_producer {
     uint32_t lent;      /* length that was reserved */
 };
 
+/* Of a consumer that has caught up. */
+struct lab_ring_patience {
+    uint32_t ahead;           /* the producer may get so far ahead; 0: no patience */
+    uint32_t caught_up, skip; /* it caught up so often since that was tried, and is not to try so often */
+};
+
 struct lab_ring_consumer {
     struct lab_ring_view view;
     uint64_t tail;      /* messages released */
@@ -124,8 +130,7 @@ struct lab_ring_consumer {
     uint32_t known;     /* messages from `tail` on that have one length ... */
     uint32_t length;    /* ... this one */
     uint32_t lazy;
-    uint32_t ahead;           /* when it has caught up, the producer may get so far ahead */
-    uint32_t caught_up, skip; /* it caught up so often since that was tried, and is not to try so often */
+    struct lab_ring_patience patience;
 };
 
 /* -EMSGSIZE, -EINVAL: the config is out of range; -ENOMEM: the ring would not fit the address space. Recorded. */
@@ -136,6 +141,7 @@ void lab_ring_init(void *memory, const struct lab_ring_config *config, const str
 
 /* For structures made of rings: what can be known of one from its config, whether it is there or not. */
 struct lab_ring_view lab_ring_view(void *memory, const struct lab_ring_config *config, const struct lab_ring_shape *shape);
+struct lab_ring_patience lab_ring_patience(const struct lab_ring_config *config, const struct lab_ring_shape *shape);
 
 /* Attach one side; each once in the life of a ring. `size` is that of the memory. -EBADMSG: the memory does not hold a ring of
  * this config; -EBUSY: the side is taken. -EINVAL: LAB_WAIT_POLL without bells. Recorded. */
@@ -163,6 +169,10 @@ int lab_ring_reserve_late(struct lab_ring_producer *producer, uint32_t length, u
 int lab_ring_borrow_late(struct lab_ring_consumer *consumer, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span);
 int lab_ring_borrow_more(struct lab_ring_consumer *consumer, uint32_t want, struct lab_span *ret_span);
 void lab_ring_publish(struct lab_ring_consumer *consumer);
+
+/* A consumer at `tail` of a counted ring, which had caught up and now knows of messages before `there`, lets the producer get ahead
+ * for a while. Returns what it then knows of. */
+uint64_t lab_ring_let_get_ahead(struct lab_ring_patience *patience, const struct lab_ring_shared *shared, uint64_t tail, uint64_t there);
 
 static inline unsigned char *lab_ring_place(const struct lab_ring_view *view, uint64_t position)
 {

@@ -247,8 +247,8 @@ static uint32_t some_length(const struct rig *rig, uint32_t number)
 
 static void check_order(struct rig *rig)
 {
-    uint32_t laps = rig->shape.ring.slots > 256 ? 3 : 40;
-    for (uint32_t i = 0; i < laps * rig->shape.ring.slots; i++) {
+    uint32_t laps = rig->shape.room > 256 ? 3 : 40;
+    for (uint32_t i = 0; i < laps * rig->shape.room; i++) {
         uint32_t sender = i * 7 % rig->config.producers, receiver = i * 5 % rig->config.consumers;
         lab_assert_ok(try_send(rig, sender, i, some_length(rig, i)));
         assert_int_equal(try_receive(rig, receiver, sender, i), some_length(rig, i));
@@ -268,7 +268,7 @@ static void check_full(struct rig *rig)
         uint32_t sent = 0;
         while (try_send(rig, sender, sent, 8) == 0)
             sent++;
-        assert_int_equal(sent, rig->shape.ring.slots);
+        assert_int_equal(sent, rig->shape.room);
         assert_true(sent >= rig->config.window);
     }
     uint32_t next[SEATS] = {0}, received = 0;
@@ -284,7 +284,7 @@ static void check_full(struct rig *rig)
         assert_int_equal(label.number, next[label.sender]++);
         lab_queue_release(consumer, 1);
     }
-    assert_int_equal(received, rig->config.producers * rig->shape.ring.slots);
+    assert_int_equal(received, rig->config.producers * rig->shape.room);
     for (uint32_t sender = 0; sender < rig->config.producers; sender++)
         lab_assert_ok(try_send(rig, sender, 0, 8));
 }
@@ -301,7 +301,7 @@ static void a_lane_that_is_always_full_does_not_starve_the_others(void **state)
     struct rig rig;
     rig_init(&rig, config_of(64, 1024, 4, 1, 1));
     uint32_t sent = 0, before = 0;
-    while (sent < rig.shape.ring.slots)
+    while (sent < rig.shape.room)
         lab_assert_ok(try_send(&rig, 0, sent++, 8));
     lab_assert_ok(try_send(&rig, 3, 77, 8));
     for (;; before++) {
@@ -343,7 +343,7 @@ static void waiting_ends_at_the_deadline(void **state)
         uint64_t deadline_ns = lab_now_ns() + 2 * LAB_NS_PER_MS;
         assert_int_equal(lab_queue_borrow(&rig.consumer[1], 1, deadline_ns, &span), -EAGAIN);
         assert_true(lab_now_ns() >= deadline_ns);
-        for (uint32_t i = 0; i < rig.shape.ring.slots; i++)
+        for (uint32_t i = 0; i < rig.shape.room; i++)
             lab_assert_ok(try_send(&rig, 1, i, 8));
         deadline_ns = lab_now_ns() + 2 * LAB_NS_PER_MS;
         assert_int_equal(lab_queue_reserve(&rig.producer[1], 8, 1, deadline_ns, &span), -EAGAIN);
@@ -412,7 +412,7 @@ static void room_comes_back_in_any_order(void **state)
     (void)state;
     struct rig rig;
     rig_init(&rig, config_of(64, 64, 1, 4, 1));
-    uint32_t slots = rig.shape.ring.slots, sent = 0;
+    uint32_t slots = rig.shape.room, sent = 0;
     for (uint32_t lap = 0; lap < 5; lap++) {
         while (try_send(&rig, 0, sent, 8) == 0)
             sent++;
@@ -563,7 +563,7 @@ static void what_a_dead_consumer_held_is_dropped_and_its_slots_come_back(void **
     enum { BEFORE = 8, RUN = 8, RELEASED = 3 };
     struct rig rig;
     rig_init(&rig, config_of(64, 1024, 2, 3, 8));
-    uint32_t slots = rig.shape.ring.slots, sent = 0;
+    uint32_t slots = rig.shape.room, sent = 0;
     for (uint32_t dying = 0; dying < 2; dying++) {
         uint32_t first = sent;
         while (try_send(&rig, 1, sent, 8) == 0)
