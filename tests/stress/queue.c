@@ -282,7 +282,10 @@ static void bury(struct children *c, pid_t pid, int status)
         i++;
     c->pid[i] = 0;
     uint32_t producers = c->scene->config.producers;
-    lab_queue_hangup(c->memory, &c->scene->config, i < producers ? LAB_QUEUE_PRODUCER : LAB_QUEUE_CONSUMER, i < producers ? i : i - producers);
+    if (i < producers)
+        lab_queue_hangup(c->memory, &c->scene->config, LAB_QUEUE_PRODUCER, i);
+    else
+        lab_queue_hangup(c->memory, &c->scene->config, LAB_QUEUE_CONSUMER, i - producers);
     bool fell = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && c->killed[i];
     c->dead_consumers += fell && i >= producers;
     c->failed += !fell && status != 0;
@@ -344,11 +347,20 @@ static void play_in_processes(const struct scene *scene)
     play_with_kills(scene, 0, &seed);
 }
 
+/* Parties that spin, and are more than there are cores, pass a message or two in a time slice. */
+static struct scene scene_with(int number, enum lab_wait wait)
+{
+    struct scene scene = scenes[number];
+    scene.config.wait = wait;
+    if (wait == LAB_WAIT_SPIN)
+        scene.messages /= 10;
+    return scene;
+}
+
 static void play_all(void (*play)(const struct scene *scene), enum lab_wait wait)
 {
     for (int s = 0; s < SCENES; s++) {
-        struct scene scene = scenes[s];
-        scene.config.wait = wait;
+        struct scene scene = scene_with(s, wait);
         play(&scene);
     }
 }
@@ -375,8 +387,7 @@ static void whoever_is_killed_the_others_lose_and_repeat_nothing(void **state)
     enum { TIMES = 20 };
     uint64_t seed = 1;
     for (int i = 0; i < TIMES * LAB_WAIT_BLOCK; i++) {
-        struct scene scene = scenes[(i / LAB_WAIT_BLOCK) % SCENES];
-        scene.config.wait = (enum lab_wait)(i % LAB_WAIT_BLOCK);
+        struct scene scene = scene_with(i / LAB_WAIT_BLOCK % SCENES, (enum lab_wait)(i % LAB_WAIT_BLOCK));
         play_with_kills(&scene, 1 + (uint32_t)i % (scene.config.producers + scene.config.consumers), &seed);
     }
 }
