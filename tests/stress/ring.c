@@ -1,6 +1,7 @@
 /* Two parties and many messages, each accounted for: as processes over a segment, which is what is measured, and as threads
  * over allocated memory, which is what sanitizers can judge. */
 #include "tests/check.h"
+#include "tests/ledger.h"
 
 #include "base/clock.h"
 #include "shm/ring.h"
@@ -79,24 +80,6 @@ static uint32_t length_of(const struct scene *scene, uint64_t number)
     return scene->ragged ? 8 + (uint32_t)(number / 5 * 2654435761u >> 7) % (longest - 7) : longest;
 }
 
-/* The ledger: what message `number` is made of can be told from the number alone. */
-static void write_message(unsigned char *at, uint32_t length, uint64_t number)
-{
-    memcpy(at, &number, 8);
-    for (uint32_t i = 8; i < length; i++)
-        at[i] = (unsigned char)(number * 31 + i);
-}
-
-static bool is_message(const unsigned char *at, uint32_t length, uint64_t number)
-{
-    uint64_t found;
-    memcpy(&found, at, 8);
-    bool whole = found == number;
-    for (uint32_t i = 8; i < length; i++)
-        whole = whole && at[i] == (unsigned char)(number * 31 + i);
-    return whole;
-}
-
 static int complain(const char *what, const struct scene *scene, uint64_t number, int err)
 {
     fprintf(stderr, "%s: message %llu of %u bytes, window %u, batch %u, %s: %d %s\n", what, (unsigned long long)number,
@@ -124,7 +107,7 @@ static int produce(const struct scene *scene, void *memory, size_t size, uint64_
         if (err)
             return complain("reserving", scene, number, err);
         for (uint32_t i = 0; i < span.count; i++)
-            write_message(span.at + i * span.stride, length, number + i);
+            lab_ledger_write(span.at + i * span.stride, length, number + i);
         lab_ring_commit(&producer, span.count);
         number += span.count;
     }
@@ -149,7 +132,7 @@ static int consume(const struct scene *scene, void *memory, size_t size, uint64_
         if (err)
             return complain("borrowing", scene, number, err);
         for (uint32_t i = 0; i < span.count; i++)
-            if (span.length != length_of(scene, number + i) || !is_message(span.at + i * span.stride, span.length, number + i))
+            if (span.length != length_of(scene, number + i) || !lab_ledger_holds(span.at + i * span.stride, span.length, number + i))
                 return complain("not as it was sent", scene, number + i, 0);
         lab_ring_release(&consumer, span.count);
         number += span.count;
