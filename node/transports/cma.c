@@ -16,12 +16,11 @@
  *
  * May it: whoever may trace a process may read its memory. Where the Yama module allows that to parents only (kernel.yama.ptrace_scope = 1)
  * the sender names its own parent, the node, and with it all that the node has started, as those that may. What does not work is found
- * out when the receiver opens, by reading one word. */
+ * out by reading one word when the two sides have opened, before any message moves. */
 #include "node/transports/memory.h"
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/fiber.h"
 #include "shm/ring.h"
 
 #include <errno.h>
@@ -35,7 +34,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { LINE = 64, STAMP = sizeof(uint64_t), CLOSE_WITHIN_MS = 1000, LOOK_EVERY_MS = 1 };
+enum { LINE = 64, STAMP = sizeof(uint64_t), CLOSE_WITHIN_MS = 1000 };
 
 /* In front of the ring. */
 struct shared {
@@ -172,7 +171,6 @@ static int make_places(struct cma_end *cma, uint32_t count)
     return 0;
 }
 
-/* Never waits for the receiver: ends of both sides open in one order in all workers, senders first. */
 static int open_sender(struct cma_end *cma)
 {
     struct shared *shared = cma->shared;
@@ -192,20 +190,6 @@ static int open_sender(struct cma_end *cma)
     return 0;
 }
 
-static int await_sender(const struct cma_end *cma, uint64_t deadline_ns)
-{
-    const _Atomic uint32_t *gone = &cma->consumer.view.shared->gone[LAB_RING_PRODUCER];
-    while (!atomic_load_explicit(&cma->shared->opened, memory_order_acquire)) {
-        if (atomic_load_explicit(gone, memory_order_acquire))
-            return lab_refuse(EPIPE, "the sender ended before it had opened its side");
-        if (lab_now_ns() >= deadline_ns)
-            return -EAGAIN;
-        if (!lab_fiber_yield())
-            poll(NULL, 0, LOOK_EVERY_MS);
-    }
-    return 0;
-}
-
 /* The bytes of one place in another process; as process_vm_readv. */
 static ssize_t read_from(pid_t pid, uint64_t address, void *to, size_t length)
 {
@@ -213,26 +197,39 @@ static ssize_t read_from(pid_t pid, uint64_t address, void *to, size_t length)
     return process_vm_readv(pid, &here, 1, &there, 1, 0);
 }
 
-static int open_receiver(struct cma_end *cma, uint64_t deadline_ns)
+/* Whether the sender is who it says, and may be read. Once it has opened. */
+static int meet_sender(struct cma_end *cma)
 {
-    int err = await_sender(cma, deadline_ns);
-    if (!err)
-        err = make_places(cma, batch_of(&cma->end.channel));
-    if (err)
+    uint64_t address = cma->shared->key_address, expected = cma->shared->key, key = 0;
+    int pid = cma->shared->pid, pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd < 0)
+        return errno == ESRCH ? lab_refuse(EPIPE, "the sender is gone") : lab_fail(errno, "cannot watch over the sender (process %d)", pid);
+    ssize_t got = read_from(pid, address, &key, sizeof key);
+    int err = got == sizeof key && key == expected ? 0
+              : got >= 0     ? lab_refuse(EBADMSG, "process %d is not the sender that it is said to be", pid)
+              : errno == EPERM ? lab_refuse(EPERM, "the memory of process %d may not be read: as root, sysctl kernel.yama.ptrace_scope=0; in a "
+                                                   "container, docker run --cap-add SYS_PTRACE", pid)
+                               : lab_fail(errno, "cannot read the memory of process %d", pid);
+    if (err) {
+        close(pidfd);
         return err;
-    uint64_t address = cma->shared->key_address, key = 0;
-    cma->key = cma->shared->key;
-    cma->pid = cma->shared->pid;
-    cma->pidfd = (int)syscall(SYS_pidfd_open, cma->pid, 0);
-    if (cma->pidfd < 0)
-        return errno == ESRCH ? lab_refuse(EPIPE, "the sender is gone") : lab_fail(errno, "cannot watch over the sender (process %d)", cma->pid);
-    ssize_t got = read_from(cma->pid, address, &key, sizeof key);
-    if (got < 0 && errno == EPERM)
-        return lab_refuse(EPERM, "the memory of process %d may not be read: as root, sysctl kernel.yama.ptrace_scope=0; in a container, "
-                                 "docker run --cap-add SYS_PTRACE", cma->pid);
-    if (got < 0)
-        return lab_fail(errno, "cannot read the memory of process %d", cma->pid);
-    return got == sizeof key && key == cma->key ? 0 : lab_refuse(EBADMSG, "process %d is not the sender that it is said to be", cma->pid);
+    }
+    cma->key = expected;
+    cma->pid = pid;
+    cma->pidfd = pidfd;
+    return 0;
+}
+
+static bool sender_has_opened(const struct cma_end *cma)
+{
+    return atomic_load_explicit(&cma->shared->opened, memory_order_acquire);
+}
+
+/* Does not wait for the sender either: it may be a fiber that opens next. One that has not opened yet is met when it announces something. */
+static int open_receiver(struct cma_end *cma)
+{
+    int err = make_places(cma, batch_of(&cma->end.channel));
+    return err ? err : sender_has_opened(cma) ? meet_sender(cma) : 0;
 }
 
 static void let_go(struct cma_end *cma)
@@ -257,7 +254,7 @@ static int cma_open(struct lab_end *end, uint64_t deadline_ns)
     size_t size = cma->segment.size - sizeof(struct shared);
     err = end->role == LAB_TX ? lab_ring_produce(&cma->producer, ring, size, &config) : lab_ring_consume(&cma->consumer, ring, size, &config);
     if (!err)
-        err = end->role == LAB_TX ? open_sender(cma) : open_receiver(cma, deadline_ns);
+        err = end->role == LAB_TX ? open_sender(cma) : open_receiver(cma);
     if (err)
         let_go(cma);
     else
@@ -367,7 +364,10 @@ static int take_announcement(struct cma_end *cma, uint64_t deadline_ns)
     if (span.length != sizeof said)
         return lab_refuse(EBADMSG, "an announcement of %u bytes", span.length);
     memcpy(&said, span.at, sizeof said);
-    err = fetch(cma, &said);
+    if (cma->pidfd < 0)
+        err = sender_has_opened(cma) ? meet_sender(cma) : lab_refuse(EBADMSG, "an announcement of a sender that has not opened");
+    if (!err)
+        err = fetch(cma, &said);
     if (err)
         return err;
     lab_ring_release(&cma->consumer, 1);
