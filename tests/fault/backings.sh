@@ -50,7 +50,8 @@ jq -e '[.cells[] | select(.verdict == "skipped") | .reason | select(test("sysctl
 # ---- a worker, a node and the launcher, killed while segments come and go ----
 first_launch_is_done() { said 'first launch is done'; }
 find_launcher() { launcher=$(children "$waiting"); [ -n "$launcher" ]; }
-worker() { launched=$(children "$launcher") && started=$(children "$(nth 1 $launched)") && [ -n "$(nth 1 $started)" ]; }
+node() { launched=$(children "$launcher"); [ -n "$(nth 1 $launched)" ]; }
+worker() { node && started=$(children "$(nth 1 $launched)") && [ -n "$(nth 1 $started)" ]; }
 for backing in posix file sysv; do
     for victim in worker node launcher; do
         for moment in any_time first_launch_is_done; do
@@ -62,11 +63,10 @@ for backing in posix file sysv; do
             waiting=$!
             await find_launcher || continue
             [ "$moment" = any_time ] || await "$moment"
-            await worker
             case $victim in
-            worker) kill -KILL "$(nth 1 $started)" 2>/dev/null || kill -TERM "$launcher" ;;
-            node) kill -KILL "$(nth 1 $launched)" ;;
-            launcher) kill -KILL "$launcher" ;;
+            worker) await worker && kill -KILL "$(nth 1 $started)" 2>/dev/null || kill -TERM "$launcher" ;;
+            node) await node && kill -KILL "$(nth 1 $launched)" ;;
+            launcher) await node && kill -KILL "$launcher" ;;
             esac
             wait "$waiting"
             await nobody_is_left
