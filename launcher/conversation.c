@@ -1,5 +1,6 @@
 #include "launcher/conversation.h"
 
+#include "base/child.h"
 #include "base/clock.h"
 #include "base/version.h"
 #include "launcher/peers.h"
@@ -120,6 +121,16 @@ static void hear_fault(struct lab_conversation *talk, uint32_t node, const Lab__
     lab_conversation_tell(talk, "node %u: FAULT: %s%s%s", node, text, fault->where[0] ? " at " : "", fault->where);
 }
 
+/* Who minds a node of mpirun's knows how it ended; a node that ended by itself may have said more. */
+static void hear_end(struct lab_conversation *talk, uint32_t node, int status)
+{
+    char how[LAB_CHILD_STATUS_TEXT], text[LAB_CREW_TEXT];
+    snprintf(text, sizeof text, "node %u on %s%s %s", node, talk->apart ? "host " : "", where(talk, node), lab_child_status_text(status, how));
+    lab_conversation_tell(talk, "%s", text);
+    if (!talk->leaving)
+        end_all(talk, WIFSIGNALED(status) ? KNOWN : GUESSED, ECHILD, text);
+}
+
 /* Takes the frame over. */
 static void hear(struct lab_conversation *talk, uint32_t node, Lab__Frame *frame)
 {
@@ -127,6 +138,9 @@ static void hear(struct lab_conversation *talk, uint32_t node, Lab__Frame *frame
     bool hello = frame->body_case == LAB__FRAME__BODY_HELLO;
     if (frame->body_case == LAB__FRAME__BODY_FAULT && !frame->launch) {
         hear_fault(talk, node, frame->fault, true);
+        lab_codec_free(frame);
+    } else if (frame->body_case == LAB__FRAME__BODY_ENDED) {
+        hear_end(talk, node, (int)frame->ended->status);
         lab_codec_free(frame);
     } else if (lab_peers_hear(talk->peers, node, frame, &fault))
         end_all(talk, KNOWN, EPROTO, lab_error_last()->text);

@@ -7,6 +7,7 @@
 #include "base/home.h"
 #include "launcher/crew_mpiexec.h"
 #include "launcher/crew_world.h"
+#include "launcher/rank.h"
 #include "proto/pmi.h"
 #include "sweep/clean.h"
 #include "sweep/mind.h"
@@ -103,20 +104,22 @@ static int start_local(struct lab_crew *crew, const struct lab_crew_spec *spec, 
     return err;
 }
 
-/* Rank 0 of a user's mpirun: its node takes over this process's place in the world. */
-static int start_lead(struct lab_crew *crew, const struct lab_crew_spec *spec, const char *program)
+/* Rank 0 of a user's mpirun: the other ranks learn where we are, and our node takes over our place in the world. */
+static int start_lead(struct lab_crew *crew, const struct lab_crew_spec *spec, const char *program, uint64_t deadline_ns)
 {
-    char name[] = "ipclab-node", control[] = "--control", world[] = "--world", lead[] = "--lead", address[LAB_CREW_ENDPOINT];
+    char name[] = "ipclab-node", control[] = "--control", world[] = "--world", staying[] = "--staying", address[LAB_CREW_ENDPOINT];
     snprintf(address, sizeof address, "%s", spec->control);
-    char *argv[] = {name, control, address, world, lead, NULL};
+    char *argv[] = {name, control, address, world, staying, NULL};
     const char *more[] = {crew->mark, NULL};
     struct lab_child_fd fd;
-    int err = lab_crew_lead_fd(&fd.from);
+    int err = lab_crew_pmi_fd(&fd.from);
     fd.to = fd.from;
     if (!err)
-        err = start_node(crew, program, argv, more, fd.from >= 0 ? &fd : NULL);
-    if (!err)
-        lab_crew_led();
+        err = lab_pmi_publish(fd.from, LAB_CREW_KEY, spec->control, deadline_ns);
+    if (!err) {
+        lab_rank_published(spec->control);
+        err = start_node(crew, program, argv, more, &fd);
+    }
     return err;
 }
 
@@ -165,7 +168,7 @@ int lab_crew_start(const struct lab_crew_spec *spec, uint64_t deadline_ns, struc
     if (crew->epoll < 0)
         err = lab_fail(errno, "cannot watch the nodes");
     else if (spec->world)
-        err = start_lead(crew, spec, program);
+        err = start_lead(crew, spec, program, deadline_ns);
     else if (spec->hosts)
         err = start_remote(crew, spec);
     else

@@ -45,15 +45,6 @@ int lab_crew_world(bool *ret_inside, uint32_t *ret_rank, uint32_t *ret_size);
  * their nodes have said HELLO. */
 bool lab_crew_apart(void);
 
-/* A rank above 0 of the user's mpirun becomes a node, which learns the control address from rank 0. Returns only on failure. */
-int lab_crew_join(void);
-
-/* The last act of a rank of the user's mpirun that ends with `exit_code`: the other ranks wait in MPI_Init, for ever if the node of
- * this one never came there. They are ended, mpiexec exits with the code, and adds nothing to what has been said. Everything
- * else must be done: output written, the crew ended; mpiexec may kill this process from here on. Does nothing outside an mpirun, or when the
- * nodes have left by themselves and all is well. Takes at most two seconds. */
-void lab_crew_leave(int exit_code);
-
 /* What to hand to lab_bus_serve(): an abstract socket when every node is on this host, otherwise "tcp://ADDRESS:*" with the
  * local address that lies on the route to the hosts (to all of them, or -EHOSTUNREACH says which two differ).
  * `spec->control` is not looked at. */

@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "launcher/route.h"
-#include "proto/pmi.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,7 +16,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-enum { RESOLVE_S = 5, DISSOLVE_S = 2 };
+enum { RESOLVE_S = 5 };
 
 /* ---- a user's mpirun ---- */
 
@@ -51,47 +50,17 @@ int lab_crew_world(bool *ret_inside, uint32_t *ret_rank, uint32_t *ret_size)
     return 0;
 }
 
-int lab_crew_join(void)
-{
-    char program[PATH_MAX], name[] = "ipclab-node", world[] = "--world", join[] = "--join";
-    int err = lab_crew_program("ipclab-node", program, sizeof program);
-    if (err)
-        return err;
-    execv(program, (char *[]){name, world, join, NULL});
-    return lab_fail(errno, "cannot execute %s", program);
-}
-
-/* Set once the node of rank 0 runs: from then on it is in the world, and an orderly end is up to it. */
-static bool led;
-
-int lab_crew_lead_fd(int *ret_fd)
+int lab_crew_pmi_fd(int *ret_fd)
 {
     const char *number = getenv("PMI_FD");
-    *ret_fd = -1;
     if (!number)
-        return 0;
+        return lab_refuse(EINVAL, "PMI_RANK is set in the environment, and PMI_FD is not: this is not a world of Hydra's mpiexec");
     char *end;
     long fd = strtol(number, &end, 10);
     if (end == number || *end || fd < 3 || fd > INT_MAX || fcntl((int)fd, F_GETFD) < 0)
         return lab_refuse(EINVAL, "PMI_FD=%.40s in the environment is not an open descriptor: this is not a world of mpirun", number);
     *ret_fd = (int)fd;
     return 0;
-}
-
-void lab_crew_led(void)
-{
-    led = true;
-}
-
-void lab_crew_leave(int exit_code)
-{
-    bool inside;
-    uint32_t rank, size;
-    int fd;
-    if (lab_crew_world(&inside, &rank, &size) || !inside || (led && !exit_code) || lab_crew_lead_fd(&fd) || fd < 0)
-        return;
-    /* Refused: the nodes have finalised, and mpiexec waits for nothing but this process. */
-    lab_pmi_abort(fd, exit_code, lab_now_ns() + DISSOLVE_S * LAB_NS_PER_S);
 }
 
 /* ---- addresses ---- */

@@ -108,6 +108,7 @@ static const char *name_of(Lab__Frame__BodyCase body)
     case LAB__FRAME__BODY_BYE: return "BYE";
     case LAB__FRAME__BODY_ABORT: return "ABORT";
     case LAB__FRAME__BODY_LIMITS: return "LIMITS";
+    case LAB__FRAME__BODY_ENDED: return "ENDED";
     default: return "an unknown frame";
     }
 }

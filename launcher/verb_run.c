@@ -6,6 +6,7 @@
 #include "launcher/drive.h"
 #include "launcher/hosts.h"
 #include "launcher/lab.h"
+#include "launcher/rank.h"
 #include "report/progress.h"
 #include "report/statistics.h"
 #include "report/store.h"
@@ -180,6 +181,26 @@ static int exit_code(const struct lab_run *run, enum lab_drive_end end, int sign
     return !failed ? LAB_EXIT_OK : has_figures(run) ? LAB_EXIT_PARTIAL : LAB_EXIT_FAILED;
 }
 
+int lab_run_bury(const char *database, const char *id, const char *failure)
+{
+    struct lab_store *store = NULL;
+    struct lab_run *run = NULL;
+    int err = lab_store_open(database, LAB_STORE_WRITE, &store);
+    if (!err)
+        err = lab_store_load(store, id, &run);
+    if (!err) {
+        run->ended_by = "failed";
+        run->failure = lab_run_string(run, failure);
+        err = lab_run_settle(run);
+    }
+    if (!err)
+        err = lab_store_finish(store, run);
+    int code = !err && has_figures(run) ? LAB_EXIT_PARTIAL : LAB_EXIT_FAILED;
+    lab_run_free(run);
+    lab_store_close(store);
+    return code;
+}
+
 static int drive(struct running *r, int *ret_code)
 {
     const struct lab_drive_spec spec = {
@@ -231,6 +252,8 @@ int lab_verb_run(const struct lab_arguments *arguments)
         err = lab_store_open(arguments->database, LAB_STORE_WRITE, &r.store);
         if (!err)
             err = lab_store_begin(r.store, r.run);
+        if (!err && r.world)
+            lab_rank_stored(arguments->database, r.run->id);
         if (err)
             code = LAB_EXIT_REFUSED;
         else if ((err = drive(&r, &code)))

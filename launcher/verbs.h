@@ -80,6 +80,10 @@ int lab_arguments_print_listing(const struct lab_arguments *arguments, const str
 int lab_exit_of(int err);
 
 int lab_verb_run(const struct lab_arguments *arguments);
+
+/* Finishes a stored run whose launcher was killed: `failure` is why. Returns the exit code that it would have come to. */
+int lab_run_bury(const char *database, const char *id, const char *failure);
+
 int lab_verb_plan(const struct lab_arguments *arguments);
 int lab_verb_list(const struct lab_arguments *arguments);
 int lab_verb_show(const struct lab_arguments *arguments);

@@ -145,9 +145,8 @@ struct lab_transport_ops {
     int (*borrow)(struct lab_end *end, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span);
     void (*release)(struct lab_end *end, uint32_t count);
 
-    /* LAB_CAP_WORLD only: enters the world that this process was started in, and passes what rank 0 has to every rank (a
-     * broadcast; of no bytes: just enters). Blocks until all take part. */
-    int (*share)(void *bytes, size_t size);
+    /* LAB_CAP_WORLD only: enters the world that this process was started in. Blocks until all its ranks do so. */
+    int (*enter)(void);
 };
 
 struct lab_end {

@@ -288,18 +288,18 @@ static int ask(int fd, const char *line)
     return (size_t)sent == size ? 0 : lab_refuse(EPROTO, "mpiexec does not take what it is told");
 }
 
-/* The answer to the greeting. A rank that was killed while it spoke here may have left answers of its own before it. */
-static int await_greeting(int fd, uint64_t deadline_ns)
+/* Until mpiexec says `wanted`, whole in `line`. A rank that was killed while it spoke here may have left answers of its own before it. */
+static int await_answer(int fd, const char *wanted, uint64_t deadline_ns, char line[LINE_MAX_BYTES])
 {
-    char line[LINE_MAX_BYTES], command[32], rc[8], *end;
+    char command[32], *end;
     size_t used = 0;
-    while (used < sizeof line) {
+    while (used < LINE_MAX_BYTES) {
         struct pollfd ready = {.fd = fd, .events = POLLIN};
         if (lab_ns_until(deadline_ns) == 0)
-            return lab_refuse(ETIMEDOUT, "mpiexec has not answered the greeting of PMI-1");
+            return lab_refuse(ETIMEDOUT, "mpiexec has not answered in time (PMI-1: %s)", wanted);
         if (poll(&ready, 1, lab_ms_until(deadline_ns)) <= 0)
             continue;
-        ssize_t got = recv(fd, line + used, sizeof line - used, MSG_DONTWAIT);
+        ssize_t got = recv(fd, line + used, LINE_MAX_BYTES - used, MSG_DONTWAIT);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             continue;
         if (got < 0)
@@ -310,8 +310,8 @@ static int await_greeting(int fd, uint64_t deadline_ns)
         while ((end = memchr(line, '\n', used))) {
             size_t size = (size_t)(end - line) + 1;
             *end = '\0';
-            if (word(line, "cmd", command, sizeof command) && strcmp(command, "response_to_init") == 0)
-                return word(line, "rc", rc, sizeof rc) && strcmp(rc, "0") == 0 ? 0 : lab_refuse(EPROTO, "mpiexec speaks another PMI: '%.80s'", line);
+            if (word(line, "cmd", command, sizeof command) && strcmp(command, wanted) == 0)
+                return 0;
             used -= size;
             memmove(line, line + size, used);
         }
@@ -319,15 +319,83 @@ static int await_greeting(int fd, uint64_t deadline_ns)
     return lab_refuse(EPROTO, "mpiexec answered with a line without an end");
 }
 
-int lab_pmi_abort(int fd, int exit_code, uint64_t deadline_ns)
+/* The answer to a question, which must not be a refusal. */
+static int converse(int fd, const char *question, const char *wanted, uint64_t deadline_ns, char line[LINE_MAX_BYTES])
 {
-    /* Hydra learns from the greeting which version of the protocol is spoken, and obeys nothing before it. */
-    int err = ask(fd, "cmd=init pmi_version=1 pmi_subversion=1\n");
+    char rc[8];
+    int err = ask(fd, question);
     if (!err)
-        err = await_greeting(fd, deadline_ns);
+        err = await_answer(fd, wanted, deadline_ns, line);
+    if (!err && word(line, "rc", rc, sizeof rc) && strcmp(rc, "0") != 0)
+        err = lab_refuse(EPROTO, "mpiexec refuses: '%.80s'", line);
+    return err;
+}
+
+/* Hydra learns from the greeting which version of the protocol is spoken, and obeys nothing before it. */
+static int greet(int fd, uint64_t deadline_ns, char line[LINE_MAX_BYTES])
+{
+    char rc[8];
+    int err = converse(fd, "cmd=init pmi_version=1 pmi_subversion=1\n", "response_to_init", deadline_ns, line);
+    if (!err && !word(line, "rc", rc, sizeof rc))
+        err = lab_refuse(EPROTO, "mpiexec speaks another PMI: '%.80s'", line);
+    return err;
+}
+
+static int meet(int fd, uint64_t deadline_ns, char line[LINE_MAX_BYTES])
+{
+    return converse(fd, "cmd=barrier_in\n", "barrier_out", deadline_ns, line);
+}
+
+static int find_store(int fd, uint64_t deadline_ns, char kvs[KVS_MAX + 1], char line[LINE_MAX_BYTES])
+{
+    int err = converse(fd, "cmd=get_my_kvsname\n", "my_kvsname", deadline_ns, line);
+    if (!err && !word(line, "kvsname", kvs, KVS_MAX + 1))
+        err = lab_refuse(EPROTO, "mpiexec does not name its store: '%.80s'", line);
+    return err;
+}
+
+int lab_pmi_publish(int fd, const char *key, const char *value, uint64_t deadline_ns)
+{
+    char line[LINE_MAX_BYTES], question[LINE_MAX_BYTES], kvs[KVS_MAX + 1];
+    int err = greet(fd, deadline_ns, line);
+    if (!err)
+        err = find_store(fd, deadline_ns, kvs, line);
     if (err)
         return err;
-    char line[48];
+    snprintf(question, sizeof question, "cmd=put kvsname=%s key=%.64s value=%.1024s\n", kvs, key, value);
+    err = converse(fd, question, "put_result", deadline_ns, line);
+    return err ? err : meet(fd, deadline_ns, line);
+}
+
+int lab_pmi_learn(int fd, const char *key, uint64_t deadline_ns, char *to, size_t room)
+{
+    char line[LINE_MAX_BYTES], question[LINE_MAX_BYTES], kvs[KVS_MAX + 1];
+    int err = greet(fd, deadline_ns, line);
+    if (!err)
+        err = find_store(fd, deadline_ns, kvs, line);
+    if (!err)
+        err = meet(fd, deadline_ns, line);
+    if (err)
+        return err;
+    snprintf(question, sizeof question, "cmd=get kvsname=%s key=%.64s\n", kvs, key);
+    err = converse(fd, question, "get_result", deadline_ns, line);
+    if (!err && !word(line, "value", to, room))
+        err = lab_refuse(ERANGE, "what rank 0 has published as %s is longer than %zu bytes", key, room - 1);
+    return err;
+}
+
+int lab_pmi_leave(int fd, uint64_t deadline_ns)
+{
+    char line[LINE_MAX_BYTES];
+    return converse(fd, "cmd=finalize\n", "finalize_ack", deadline_ns, line);
+}
+
+int lab_pmi_abort(int fd, int exit_code, uint64_t deadline_ns)
+{
+    char line[LINE_MAX_BYTES];
+    int err = greet(fd, deadline_ns, line);
+    if (err)
+        return err;
     snprintf(line, sizeof line, "cmd=abort exitcode=%d\n", exit_code);
     return ask(fd, line);
 }

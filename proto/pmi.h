@@ -15,6 +15,7 @@
 #ifndef LAB_PROTO_PMI_H
 #define LAB_PROTO_PMI_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum { LAB_PMI_FD = 10, LAB_PMI_VARIABLES = 6, LAB_PMI_VARIABLE = 40, LAB_PMI_RANKS_MAX = 1024 };
@@ -34,13 +35,23 @@ void lab_pmi_environment(const struct lab_pmi *pmi, uint32_t rank, int fd_in_chi
 int lab_pmi_fd(const struct lab_pmi *pmi);
 void lab_pmi_serve(struct lab_pmi *pmi);
 
-/* ---- the other side: a rank that will not initialise ---- */
+/* ---- the other side: a rank of an mpiexec that speaks for itself, beside MPI or without it ----
+ *
+ * `fd` is PMI_FD, and nobody else of this rank may be using the connection: whoever did must have ended, or begins later. All calls
+ * block until they are answered, at most until the deadline (-ETIMEDOUT); -EPROTO: mpiexec speaks another version; -EPIPE: it has
+ * closed the connection. */
 
-/* Ends the world of an mpiexec that this process is a rank of: the others wait in MPI_Init until every rank has come, for ever if one
- * never does. mpiexec ends them, says nothing, and exits with `exit_code`; this process too is killed soon after. Nobody else
- * of this rank may be using the connection `fd` (PMI_FD): whoever did must have ended. Before MPI_Init or after it, but not
- * once MPI_Finalize is through: the connection is closed then (-EPIPE), and no rank waits any more.
- * Blocks until the greeting is answered, at most until the deadline (-ETIMEDOUT); -EPROTO: it speaks another version. */
+/* Rank 0 tells all others one thing: it publishes, they learn, all of them once, and nobody returns before the last one has called.
+ * Keys hold no blank, values no newline; -ERANGE when the value is longer than `room`. */
+int lab_pmi_publish(int fd, const char *key, const char *value, uint64_t deadline_ns);
+int lab_pmi_learn(int fd, const char *key, uint64_t deadline_ns, char *to, size_t room);
+
+/* A good end of a rank that has spoken for itself: without it mpiexec would take it for one that died. -EPIPE when its MPI has said so
+ * already (MPI_Finalize). */
+int lab_pmi_leave(int fd, uint64_t deadline_ns);
+
+/* Ends the world: the others may wait for this rank for ever. mpiexec ends them, says nothing, and exits with `exit_code`; this
+ * process too is killed soon after. Before MPI_Init or after it, but not once MPI_Finalize is through (-EPIPE): no rank waits any more. */
 int lab_pmi_abort(int fd, int exit_code, uint64_t deadline_ns);
 
 #endif

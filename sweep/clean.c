@@ -349,3 +349,26 @@ int lab_clean_sysv(FILE *told, bool look_only)
     fclose(list);
     return removed;
 }
+
+static bool any_files(const char *directory, time_t since)
+{
+    struct file *files = NULL;
+    size_t count = 0;
+    int err = list_files(directory, since, &files, &count);
+    free(files);
+    return !err && count;
+}
+
+int lab_clean_shm_until(const char *directory, time_t since, uint64_t deadline_ns)
+{
+    int removed = 0;
+    for (;;) {
+        int now = lab_clean_shm(directory, since, NULL, false);
+        if (now < 0)
+            return now;
+        removed += now;
+        if (!any_files(directory, since) || lab_ns_until(deadline_ns) == 0)
+            return removed;
+        poll(NULL, 0, LOOK_AGAIN_MS);
+    }
+}

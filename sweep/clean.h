@@ -47,4 +47,7 @@ int lab_clean_shm(const char *directory, time_t since, FILE *told, bool look_onl
 /* Removes the System V segments of this user that a node was killed over (shm/backing.h), those of this IPC namespace. Returns how many. */
 int lab_clean_sysv(FILE *told, bool look_only);
 
+/* The same, silently, again and again until there are no such files or the deadline has passed: who maps them is about to end. */
+int lab_clean_shm_until(const char *directory, time_t since, uint64_t deadline_ns);
+
 #endif

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { LEAVE_S = 1, SWEEP_S = 2, EARLIER_S = 2 /* other ranks may have begun before this one */ };
+enum { LEAVE_S = 1, SWEEP_S = 2, UNMAP_S = 5, EARLIER_S = 2 /* other ranks may have begun before this one */ };
 
 struct minded {
     int fd;           /* a pidfd */
@@ -35,7 +35,7 @@ static _Noreturn void mind(const struct minded *minded)
         lab_clean_await(minded->mark, now_ns + minded->leave_ns);
         lab_clean_marked(minded->mark, lab_now_ns() + SWEEP_S * LAB_NS_PER_S);
     }
-    lab_clean_shm(LAB_CLEAN_SHM, minded->since, NULL, false);
+    lab_clean_shm_until(LAB_CLEAN_SHM, minded->since, lab_now_ns() + UNMAP_S * LAB_NS_PER_S);
     lab_clean_sysv(NULL, false);
     _exit(0);
 }

@@ -3,7 +3,7 @@
 #include "base/version.h"
 #include "launcher/crew.h"
 #include "launcher/options.h"
-#include "sweep/mind.h"
+#include "launcher/rank.h"
 
 #include <errno.h>
 #include <string.h>
@@ -102,9 +102,7 @@ static int call(const struct lab_verb *verb, int argc, char **argv)
     uint32_t rank = 0, size;
     int err = verb->takes & LAB_TAKES_WORLD ? lab_crew_world(&inside, &rank, &size) : 0;
     if (!err && inside)
-        lab_mind_proxy();
-    if (!err && inside && rank > 0)
-        err = lab_crew_join(); /* only comes back when it failed */
+        err = lab_rank_begin(rank); /* goes on in a child of rank 0's */
     if (!err)
         err = lab_arguments_parse(verb, argc, argv, &arguments, &help);
     if (err)
@@ -155,7 +153,5 @@ int main(int argc, char **argv)
         perror("standard output");
         code = LAB_EXIT_FAILED;
     }
-    if (verb && verb->takes & LAB_TAKES_WORLD)
-        lab_crew_leave(code);
     return code;
 }

@@ -27,17 +27,6 @@ int lab_world_rank(int *ret_rank)
     return err;
 }
 
-int lab_world_share(char address[LAB_WORLD_ADDRESS])
-{
-    const struct lab_transport *mpi = lab_transport_named("mpi");
-    const struct lab_transport_ops *ops = lab_transport_ops(mpi);
-    if (!ops)
-        return lab_while(-lab_error_last()->code, "telling the other ranks where the launcher is");
-    int err = ops->share(address, LAB_WORLD_ADDRESS);
-    address[LAB_WORLD_ADDRESS - 1] = '\0';
-    return err;
-}
-
 /* ---- entering, in a thread ---- */
 
 struct lab_world_entry {
@@ -52,7 +41,7 @@ static void *enter(void *argument)
 {
     struct lab_world_entry *entry = argument;
     const struct lab_transport_ops *ops = lab_transport_ops(lab_transport_named("mpi"));
-    entry->err = ops ? ops->share(NULL, 0) : -lab_error_last()->code;
+    entry->err = ops ? ops->enter() : -lab_error_last()->code;
     if (entry->err)
         entry->error = *lab_error_last();
     atomic_store(&entry->decided, true);

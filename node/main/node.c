@@ -22,9 +22,8 @@ static int usage(FILE *to, int code)
     fprintf(to,
             "ipclab-node %s is started by ipclab, not by hand:\n"
             "  ipclab-node --control ADDRESS --node I [--rank R]   serve one launcher\n"
-            "  ipclab-node --control ADDRESS --world [--lead]      the same, numbered by its rank under mpiexec;\n"
-            "                                                      --lead tells ADDRESS to the ranks that joined\n"
-            "  ipclab-node --world --join                          learn ADDRESS from rank 0\n"
+            "  ipclab-node --control ADDRESS --world [--staying]   the same, numbered by its rank under mpiexec;\n"
+            "                                                      --staying: the rank itself stays, and minds it\n"
             "  ipclab-node --check                                 one line about this host\n",
             LAB_VERSION);
     return code;
@@ -65,13 +64,13 @@ int main(int argc, char **argv)
 {
     static const struct option options[] = {
         {"control", required_argument, NULL, 'c'}, {"node", required_argument, NULL, 'n'}, {"rank", required_argument, NULL, 'r'},
-        {"nodes", required_argument, NULL, 'N'},   {"world", no_argument, NULL, 'w'},      {"join", no_argument, NULL, 'j'},
-        {"lead", no_argument, NULL, 'l'},          {"check", no_argument, NULL, 'k'},      {"help", no_argument, NULL, 'h'},
+        {"nodes", required_argument, NULL, 'N'},   {"world", no_argument, NULL, 'w'},
+        {"staying", no_argument, NULL, 's'},       {"check", no_argument, NULL, 'k'},      {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
     };
-    char worker[PATH_MAX], learned[LAB_WORLD_ADDRESS];
+    char worker[PATH_MAX];
     struct lab_agent_spec spec = {.rank = -1, .worker_path = worker};
-    bool world = false, join = false, lead = false;
+    bool world = false, staying = false;
     int letter;
     while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (letter) {
@@ -80,39 +79,28 @@ int main(int argc, char **argv)
         case 'r': spec.rank = (int)strtol(optarg, NULL, 10); break;
         case 'N': break; /* how many nodes there are is said in every ASSIGN; here it only helps who reads `ps` */
         case 'w': world = true; break;
-        case 'j': join = true; break;
-        case 'l': lead = true; break;
+        case 's': staying = true; break;
         case 'k': return check();
         case 'h': return usage(stdout, 0);
         case 'v': printf("ipclab-node %s\n", LAB_VERSION); return 0;
         default: return usage(stderr, 2);
         }
     }
-    if (optind < argc || (!spec.control && !join))
+    if (optind < argc || !spec.control)
         return usage(stderr, 2);
 
     take_descriptors();
     signal(SIGPIPE, SIG_IGN);
     dup2(STDERR_FILENO, STDOUT_FILENO); /* what a library prints here must not end up in the result, which shares the launcher's output */
-    if (join) {
-        /* mpiexec passes on to every rank what it is sent. What comes of it is decided by rank 0, which tells us. */
-        signal(SIGINT, SIG_IGN);
-        signal(SIGTERM, SIG_IGN);
-    }
     worker_beside_us(worker);
     int err = 0;
-    if (world && !join && !lead)
+    if (world && !staying)
         lab_mind_proxy(); /* nobody else on this host outlives a proxy that is killed */
     if (world) {
         /* UCX warns of messages that were left when a process ends: no news here. What the user wants stands. Read when it is loaded. */
         setenv("UCX_LOG_LEVEL", "error", 0);
         err = lab_world_rank(&spec.rank);
         spec.node = (uint32_t)spec.rank;
-    }
-    if (!err && (join || lead)) {
-        snprintf(learned, sizeof learned, "%s", spec.control ? spec.control : "");
-        err = lab_world_share(learned);
-        spec.control = learned;
     }
     if (!err)
         err = lab_agent_run(&spec);

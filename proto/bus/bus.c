@@ -32,10 +32,13 @@ static int failed(const char *what, const char *address)
     return lab_refuse(code < ZMQ_HAUSNUMERO ? code : EIO, "%s %s: %s", what, address, zmq_strerror(code));
 }
 
-/* A node's identity on the wire: a letter (ZeroMQ reserves identities that begin with a zero byte) and its index. */
-static void write_id(uint32_t node, unsigned char id[ID])
+/* A node's identity on the wire: a letter (ZeroMQ reserves identities that begin with a zero byte) and its index. Its witness has another
+ * letter: the connection of a node that was killed may still be there. */
+enum { NODE = 'n', WITNESS = 'w' };
+
+static void write_id(unsigned char letter, uint32_t node, unsigned char id[ID])
 {
-    id[0] = 'n';
+    id[0] = letter;
     id[1] = (unsigned char)node;
     id[2] = (unsigned char)(node >> 8);
     id[3] = (unsigned char)(node >> 16);
@@ -43,7 +46,7 @@ static void write_id(uint32_t node, unsigned char id[ID])
 
 static bool read_id(const unsigned char *id, size_t size, uint32_t *ret_node)
 {
-    if (size != ID || id[0] != 'n')
+    if (size != ID || (id[0] != NODE && id[0] != WITNESS))
         return false;
     *ret_node = (uint32_t)id[1] | (uint32_t)id[2] << 8 | (uint32_t)id[3] << 16;
     return true;
@@ -114,14 +117,14 @@ const char *lab_bus_address(const struct lab_bus *bus)
     return bus->address;
 }
 
-int lab_bus_join(const char *address, uint32_t node, struct lab_bus **ret_bus)
+static int join(const char *address, unsigned char letter, uint32_t node, struct lab_bus **ret_bus)
 {
     struct lab_bus *bus;
     int err = make(ZMQ_DEALER, address, &bus);
     if (err)
         return err;
     unsigned char id[ID];
-    write_id(node, id);
+    write_id(letter, node, id);
     snprintf(bus->address, sizeof bus->address, "%s", address);
     bus->monitor = zmq_socket(bus->context, ZMQ_PAIR);
     if (!bus->monitor || zmq_setsockopt(bus->socket, ZMQ_ROUTING_ID, id, sizeof id) ||
@@ -133,6 +136,16 @@ int lab_bus_join(const char *address, uint32_t node, struct lab_bus **ret_bus)
     }
     *ret_bus = bus;
     return 0;
+}
+
+int lab_bus_join(const char *address, uint32_t node, struct lab_bus **ret_bus)
+{
+    return join(address, NODE, node, ret_bus);
+}
+
+int lab_bus_testify(const char *address, uint32_t node, struct lab_bus **ret_bus)
+{
+    return join(address, WITNESS, node, ret_bus);
 }
 
 void lab_bus_close(struct lab_bus *bus)
@@ -207,7 +220,7 @@ static int send_part(struct lab_bus *bus, const void *bytes, size_t size, int fl
 static int send_parts(struct lab_bus *bus, uint32_t node, const void *bytes, size_t size)
 {
     unsigned char id[ID];
-    write_id(node, id);
+    write_id(NODE, node, id);
     int code = bus->serves ? send_part(bus, id, sizeof id, ZMQ_SNDMORE) : 0;
     return code ? code : send_part(bus, bytes, size, 0);
 }

@@ -24,15 +24,32 @@ ours()
 left() { ours '^[^ ]*(ipclab|ipclab-node|ipclab-worker|hydra_pmi_proxy|mpiexec[.a-z]*|mpirun[.a-z]*) '; }
 # shellcheck disable=SC2317
 nobody_is_left() { [ -z "$(left)" ]; }
-# It leaves a process of the same name behind, which sweeps up in the end and has no output.
-launcher()
+parent() { sed -n 's/^PPid:[[:blank:]]*//p' "/proc/$1/status" 2>/dev/null; }
+of_rank() { tr '\0' '\n' 2>/dev/null <"/proc/$1/environ" | grep -qx "PMI_RANK=$2"; }
+# Of a rank the process that stays is the child of a proxy. It leaves another of the same name, which sweeps up in the end, and has no output.
+rank()
 {
     for victim in $(ours '^[^ ]*/ipclab run '); do
-        [ -e "/proc/$victim/fd/1" ] && return 0
+        [ -e "/proc/$victim/fd/1" ] && of_rank "$victim" "$1" && grep -qsx hydra_pmi_proxy "/proc/$(parent "$victim")/comm" && return 0
     done
     return 1
 }
-node() { victim=$(ours "^[^ ]*ipclab-node .*$1" | tail -n 1); [ -n "$victim" ]; }
+launcher()
+{
+    for victim in $(ours '^[^ ]*/ipclab run '); do
+        grep -qsx ipclab "/proc/$(parent "$victim")/comm" && [ -e "/proc/$victim/fd/1" ] && return 0
+    done
+    return 1
+}
+# node RANK
+node()
+{
+    for victim in $(ours '^[^ ]*ipclab-node '); do
+        of_rank "$victim" "$1" && return 0
+    done
+    return 1
+}
+proxy() { victim=$(ours '^[^ ]*hydra_pmi_proxy ' | head -n 1); [ -n "$victim" ]; }
 worker() { victim=$(ours '^[^ ]*ipclab-worker' | tail -n 1); [ -n "$victim" ]; }
 
 begin()
@@ -191,20 +208,30 @@ for moment in 'nodes are started' 'first launch is done'; do
 
     begin "the launcher is killed once '$moment'" 3 -v talk.yaml --budget 60s
     await said "$moment" && await launcher && kill -KILL "$victim"
-    # Hydra's own end of a rank that was killed, or 255 when its proxy was just answering that rank.
+    finish
+    said '^ipclab: the launcher, rank 0 (process [0-9]*), ended by signal 9 (SIGKILL)$' || complain 'it does not say who ended'
+    if [ "$(kept)" -gt 0 ]; then wanted=5; else wanted=1; fi
+    [ "$code" -eq "$wanted" ] || complain "exit code $code, not $wanted, with $(kept) launches kept"
+    "$IPCLAB" show --db db --format json | jq -e '.run.ended_by == "failed"' >/dev/null || complain 'the store does not show a run that failed'
+
+    for number in 0 2; do
+        begin "the node of rank $number is killed once '$moment'" 3 -v talk.yaml --budget 60s
+        await said "$moment" && await node "$number" && kill -KILL "$victim"
+        ends_for "node $number on this host ended by signal 9 \(SIGKILL\)"
+    done
+done
+
+# A rank itself is Hydra's: its own end of a rank that was killed, or 255 when its proxy was just answering that rank. It says which.
+for number in 0 2; do
+    begin "rank $number itself is killed" 3 -v talk.yaml --budget 60s
+    await said 'first launch is done' && await rank "$number" && kill -KILL "$victim"
     ends 9 255
     "$IPCLAB" show --db db >show.out 2>&1 && grep -q unfinished show.out || complain 'the store does not show an unfinished run'
-
-    begin "rank 0's node is killed once '$moment'" 3 -v talk.yaml --budget 60s
-    await said "$moment" && await node --lead && kill -KILL "$victim"
-    ends_for 'node 0 on this host ended by signal 9'
-
-    # mpiexec ends all other ranks at once, the launcher among them.
-    begin "another rank's node is killed once '$moment'" 3 -v talk.yaml --budget 60s
-    await said "$moment" && await node --join && kill -KILL "$victim"
-    ends 9 255
-    "$IPCLAB" show --db db >show.out 2>&1 || complain "the store cannot be shown: $(cat show.out)"
 done
+begin 'the proxy is killed' 3 -v talk.yaml --budget 60s
+await said 'first launch is done' && await proxy && kill -KILL "$victim"
+ends 255
+"$IPCLAB" show --db db --format json | jq -e '.run.failure | test("^hydra_pmi_proxy .* has ended$")' >/dev/null || complain 'the store does not say why'
 
 begin 'a worker is killed' 2 -v workers.yaml --budget 60s
 await said 'first launch is done' && await worker && kill -KILL "$victim"

@@ -230,14 +230,12 @@ static void mpi_close(struct lab_end *end)
         broken = true;
 }
 
-static int mpi_share(void *bytes, size_t size)
+static int mpi_enter(void)
 {
-    int err = initialise(true);
-    int code = err || !size ? MPI_SUCCESS : MPI_Bcast(bytes, (int)size, MPI_BYTE, 0, MPI_COMM_WORLD);
-    return code == MPI_SUCCESS ? err : failed(code, "MPI_Bcast");
+    return initialise(true);
 }
 
 const struct lab_transport_ops lab_ops_mpi = {
     .name = "mpi", .end_bytes = sizeof(struct mpi_end), .provision = mpi_provision, .retire = mpi_retire, .open = mpi_open, .close = mpi_close, .send = mpi_send, .recv = mpi_recv,
-    .share = mpi_share,
+    .enter = mpi_enter,
 };

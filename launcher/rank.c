@@ -1,0 +1,257 @@
+#include "launcher/rank.h"
+
+#include "base/child.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "launcher/crew_world.h"
+#include "launcher/verbs.h"
+#include "proto/bus/bus.h"
+#include "proto/pmi.h"
+#include "sweep/mind.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { LEARN_S = 60, ANSWER_S = 2, RESULT_S = 10, SETTLE_S = 3 };
+
+/* What launcher and rank both see. */
+static struct ledger {
+    char control[LAB_CREW_ENDPOINT]; /* "": no rank knows it yet */
+    bool default_database;
+    char database[PATH_MAX];
+    char run[64];                    /* "": nothing is stored yet */
+} *ledger;
+
+struct rank {
+    uint32_t number;
+    int pmi_fd, signal_fd, proxy_fd; /* the last: a pidfd */
+    pid_t proxy;
+    sigset_t passed, before;
+    struct lab_child child;
+};
+
+void lab_rank_published(const char *control)
+{
+    if (ledger)
+        snprintf(ledger->control, sizeof ledger->control, "%s", control);
+}
+
+void lab_rank_stored(const char *database, const char *run)
+{
+    if (!ledger)
+        return;
+    ledger->default_database = !database;
+    snprintf(ledger->database, sizeof ledger->database, "%s", database ? database : "");
+    snprintf(ledger->run, sizeof ledger->run, "%s", run);
+}
+
+static uint64_t in_s(uint64_t seconds)
+{
+    return lab_now_ns() + seconds * LAB_NS_PER_S;
+}
+
+static int open_rank(uint32_t number, struct rank *ret_rank)
+{
+    struct rank rank = {.number = number, .proxy = getppid()};
+    int err = lab_crew_pmi_fd(&rank.pmi_fd);
+    if (err)
+        return err;
+    sigemptyset(&rank.passed);
+    sigaddset(&rank.passed, SIGINT);
+    sigaddset(&rank.passed, SIGTERM);
+    sigaddset(&rank.passed, SIGHUP);
+    sigprocmask(SIG_BLOCK, &rank.passed, &rank.before);
+    rank.signal_fd = signalfd(-1, &rank.passed, SFD_CLOEXEC | SFD_NONBLOCK);
+    rank.proxy_fd = (int)syscall(SYS_pidfd_open, rank.proxy, 0);
+    void *shared = mmap(NULL, sizeof *ledger, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (rank.signal_fd < 0 || rank.proxy_fd < 0 || shared == MAP_FAILED)
+        return lab_fail(errno, "rank %u cannot watch over what it starts", number);
+    ledger = shared;
+    *ret_rank = rank;
+    return 0;
+}
+
+/* ---- attending ---- */
+
+static void pass_on(const struct rank *rank)
+{
+    struct signalfd_siginfo info;
+    while (read(rank->signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
+        if (rank->number == 0)
+            syscall(SYS_pidfd_send_signal, rank->child.pidfd, (int)info.ssi_signo, NULL, 0);
+}
+
+/* Until the child has ended (true), or the proxy has (once), or the deadline has passed. */
+static bool attend(struct rank *rank, uint64_t deadline_ns, int *ret_status)
+{
+    struct pollfd polls[] = {
+        {.fd = rank->child.pidfd, .events = POLLIN}, {.fd = rank->signal_fd, .events = POLLIN}, {.fd = rank->proxy_fd, .events = POLLIN}};
+    while (lab_ns_until(deadline_ns)) {
+        if (poll(polls, 3, lab_ms_until(deadline_ns)) < 0 && errno != EINTR)
+            break;
+        if (polls[1].revents)
+            pass_on(rank);
+        if (polls[0].revents)
+            return lab_child_reap(&rank->child, 0, ret_status) == 0;
+        if (polls[2].revents) {
+            close(rank->proxy_fd);
+            rank->proxy_fd = -1;
+            break;
+        }
+    }
+    return false;
+}
+
+/* ---- what the launcher is told ---- */
+
+static struct lab_bus *testify(const struct rank *rank, Lab__Frame *frame)
+{
+    struct lab_bus *bus;
+    if (lab_bus_testify(ledger->control, rank->number, &bus))
+        return NULL;
+    lab_bus_send(bus, 0, frame);
+    return bus;
+}
+
+static struct lab_bus *tell_end(const struct rank *rank, int status)
+{
+    Lab__Ended ended = LAB__ENDED__INIT;
+    Lab__Frame frame = LAB__FRAME__INIT;
+    ended.status = (uint32_t)status;
+    frame.body_case = LAB__FRAME__BODY_ENDED;
+    frame.ended = &ended;
+    return testify(rank, &frame);
+}
+
+static struct lab_bus *tell_proxy_gone(const struct rank *rank)
+{
+    char text[128];
+    Lab__Fault fault = LAB__FAULT__INIT;
+    Lab__Frame frame = LAB__FRAME__INIT;
+    snprintf(text, sizeof text, "hydra_pmi_proxy (process %d), which had started rank %u, has ended", (int)rank->proxy, rank->number);
+    fault.error = ECHILD;
+    fault.text = text;
+    fault.party = -1;
+    frame.body_case = LAB__FRAME__BODY_FAULT;
+    frame.fault = &fault;
+    return testify(rank, &frame);
+}
+
+/* ---- rank 0 ---- */
+
+/* What the launcher cannot say any more is said, and stored. */
+static int mourn(const struct rank *rank, pid_t pid, int status)
+{
+    char how[LAB_CHILD_STATUS_TEXT], text[160];
+    int number = WTERMSIG(status);
+    if (!ledger->run[0] && sigismember(&rank->passed, number))
+        return LAB_EXIT_SIGNAL + number;
+    snprintf(text, sizeof text, "the launcher, rank 0 (process %d), %s", (int)pid, lab_child_status_text(status, how));
+    fprintf(stderr, "ipclab: %s\n", text);
+    return ledger->run[0] ? lab_run_bury(ledger->default_database ? NULL : ledger->database, ledger->run, text) : LAB_EXIT_FAILED;
+}
+
+static _Noreturn void stay_with_launcher(struct rank *rank)
+{
+    pid_t pid = rank->child.pid;
+    int status = 0;
+    bool ended = attend(rank, UINT64_MAX, &status);
+    if (!ended) { /* nobody reads what we print, but the run is brought to its end */
+        struct lab_bus *bus = tell_proxy_gone(rank);
+        attend(rank, in_s(SETTLE_S), &status);
+        lab_bus_close(bus);
+        _exit(LAB_EXIT_FAILED); /* and the launcher with us, should it still be there */
+    }
+    int code = WIFSIGNALED(status) ? mourn(rank, pid, status) : WEXITSTATUS(status);
+    /* Where no rank has learnt the address the others would wait for it for ever. */
+    if (code || !ledger->control[0])
+        lab_pmi_abort(rank->pmi_fd, code, in_s(ANSWER_S));
+    else
+        lab_pmi_leave(rank->pmi_fd, in_s(ANSWER_S));
+    exit(code);
+}
+
+static int begin_launcher(struct rank *rank)
+{
+    pid_t stays = getpid();
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid < 0)
+        return lab_fail(errno, "cannot start the launcher");
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != stays)
+            _exit(LAB_EXIT_FAILED);
+        setpgid(0, 0); /* signals come to it once: through us */
+        close(rank->signal_fd);
+        close(rank->proxy_fd);
+        sigprocmask(SIG_SETMASK, &rank->before, NULL);
+        return 0;
+    }
+    rank->child = (struct lab_child){.pid = pid, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0)};
+    stay_with_launcher(rank);
+}
+
+/* ---- the others ---- */
+
+static int begin_node(struct rank *rank)
+{
+    char program[PATH_MAX], name[] = "ipclab-node", world[] = "--world", staying[] = "--staying", control[] = "--control";
+    int err = lab_crew_program(name, program, sizeof program);
+    if (err)
+        return err;
+    err = lab_pmi_learn(rank->pmi_fd, LAB_CREW_KEY, in_s(LEARN_S), ledger->control, sizeof ledger->control);
+    if (err == -EPIPE || err == -ECONNRESET)
+        _exit(LAB_EXIT_FAILED); /* rank 0 has ended the world, and said why */
+    if (err)
+        return err;
+    char *argv[] = {name, control, ledger->control, world, staying, NULL};
+    const struct lab_child_fd fd = {rank->pmi_fd, rank->pmi_fd};
+    return lab_child_spawn(&(struct lab_child_spec){.path = program, .argv = argv, .fds = &fd, .fd_count = 1, .cpu = -1, .own_group = true}, &rank->child);
+}
+
+static _Noreturn void stay_with_node(struct rank *rank)
+{
+    int status = 0;
+    bool ended = attend(rank, UINT64_MAX, &status);
+    if (ended && !status) {
+        lab_pmi_leave(rank->pmi_fd, in_s(ANSWER_S));
+        exit(LAB_EXIT_OK);
+    }
+    /* The launcher ends the world when it has said and stored what became of the run. */
+    struct lab_bus *bus = ended ? tell_end(rank, status) : tell_proxy_gone(rank);
+    struct pollfd proxy = {.fd = rank->proxy_fd, .events = POLLIN};
+    for (uint64_t deadline_ns = in_s(ended ? RESULT_S : 0); lab_ns_until(deadline_ns) && poll(&proxy, 1, lab_ms_until(deadline_ns)) <= 0;)
+        ;
+    lab_bus_close(bus);
+    if (ended)
+        lab_pmi_abort(rank->pmi_fd, LAB_EXIT_FAILED, in_s(ANSWER_S));
+    _exit(LAB_EXIT_FAILED); /* and the node with us, should it still be there */
+}
+
+int lab_rank_begin(uint32_t number)
+{
+    struct rank rank;
+    int err = open_rank(number, &rank);
+    if (err)
+        return err;
+    lab_mind_proxy();
+    if (number == 0)
+        return begin_launcher(&rank);
+    err = begin_node(&rank);
+    if (err)
+        return err;
+    stay_with_node(&rank);
+}
