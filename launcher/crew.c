@@ -234,12 +234,14 @@ int lab_crew_event(struct lab_crew *crew, struct lab_crew_event *ret_event)
         serve(crew); /* its last words */
         struct lab_crew_event event = {.node = (int32_t)i, .status = status};
         char how[LAB_CHILD_STATUS_TEXT];
-        if (crew->hosts && lab_mpiexec_told(&crew->output, crew->hosts, crew->nodes, &event))
+        if (crew->hosts && lab_mpiexec_told(&crew->output, crew->hosts, crew->nodes, &event)) {
             crew->told = true;
-        else if (crew->hosts)
+        } else if (crew->hosts) {
             lab_mpiexec_explain(&crew->output, status, &event);
-        else
+        } else {
+            event.vague = !WIFSIGNALED(status); /* who ends by himself says why, or it is said of what he hung on */
             snprintf(event.text, sizeof event.text, "node %u on %s %s", i, lab_crew_host(crew, i), lab_child_status_text(status, how));
+        }
         *ret_event = event;
         return 0;
     }

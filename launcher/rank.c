@@ -7,6 +7,7 @@
 #include "launcher/verbs.h"
 #include "proto/bus/bus.h"
 #include "proto/pmi.h"
+#include "sweep/clean.h"
 #include "sweep/mind.h"
 
 #include <errno.h>
@@ -24,7 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LEARN_S = 60, ANSWER_S = 2, RESULT_S = 10, SETTLE_S = 3 };
+enum { LEARN_S = 60, ANSWER_S = 2, RESULT_S = 10, SETTLE_S = 3, UNMAP_S = 1 };
 
 /* What launcher and rank both see. */
 static struct ledger {
@@ -38,6 +39,7 @@ struct rank {
     uint32_t number;
     int pmi_fd, signal_fd, proxy_fd; /* the last: a pidfd */
     pid_t proxy;
+    time_t began;
     sigset_t passed, before;
     struct lab_child child;
 };
@@ -64,7 +66,7 @@ static uint64_t in_s(uint64_t seconds)
 
 static int open_rank(uint32_t number, struct rank *ret_rank)
 {
-    struct rank rank = {.number = number, .proxy = getppid()};
+    struct rank rank = {.number = number, .proxy = getppid(), .began = time(NULL)};
     int err = lab_crew_pmi_fd(&rank.pmi_fd);
     if (err)
         return err;
@@ -149,6 +151,15 @@ static struct lab_bus *tell_proxy_gone(const struct rank *rank)
     return testify(rank, &frame);
 }
 
+/* Without a proxy nobody else ends what this rank has started; it may have been about to make files that the minder has not seen. */
+static _Noreturn void go_down(struct rank *rank, struct lab_bus *bus)
+{
+    lab_child_kill(&rank->child);
+    lab_bus_close(bus);
+    lab_clean_shm_until(LAB_CLEAN_SHM, rank->began, in_s(UNMAP_S));
+    _exit(LAB_EXIT_FAILED);
+}
+
 /* ---- rank 0 ---- */
 
 /* What the launcher cannot say any more is said, and stored. */
@@ -171,8 +182,7 @@ static _Noreturn void stay_with_launcher(struct rank *rank)
     if (!ended) { /* nobody reads what we print, but the run is brought to its end */
         struct lab_bus *bus = tell_proxy_gone(rank);
         attend(rank, in_s(SETTLE_S), &status);
-        lab_bus_close(bus);
-        _exit(LAB_EXIT_FAILED); /* and the launcher with us, should it still be there */
+        go_down(rank, bus);
     }
     int code = WIFSIGNALED(status) ? mourn(rank, pid, status) : WEXITSTATUS(status);
     /* Where no rank has learnt the address the others would wait for it for ever. */
@@ -230,15 +240,16 @@ static _Noreturn void stay_with_node(struct rank *rank)
         lab_pmi_leave(rank->pmi_fd, in_s(ANSWER_S));
         exit(LAB_EXIT_OK);
     }
+    if (!ended)
+        go_down(rank, tell_proxy_gone(rank));
     /* The launcher ends the world when it has said and stored what became of the run. */
-    struct lab_bus *bus = ended ? tell_end(rank, status) : tell_proxy_gone(rank);
+    struct lab_bus *bus = tell_end(rank, status);
     struct pollfd proxy = {.fd = rank->proxy_fd, .events = POLLIN};
-    for (uint64_t deadline_ns = in_s(ended ? RESULT_S : 0); lab_ns_until(deadline_ns) && poll(&proxy, 1, lab_ms_until(deadline_ns)) <= 0;)
+    for (uint64_t deadline_ns = in_s(RESULT_S); lab_ns_until(deadline_ns) && poll(&proxy, 1, lab_ms_until(deadline_ns)) <= 0;)
         ;
     lab_bus_close(bus);
-    if (ended)
-        lab_pmi_abort(rank->pmi_fd, LAB_EXIT_FAILED, in_s(ANSWER_S));
-    _exit(LAB_EXIT_FAILED); /* and the node with us, should it still be there */
+    lab_pmi_abort(rank->pmi_fd, LAB_EXIT_FAILED, in_s(ANSWER_S));
+    exit(LAB_EXIT_FAILED);
 }
 
 int lab_rank_begin(uint32_t number)

@@ -113,6 +113,23 @@ static void a_port_that_was_left_open_is_in_the_address(void **state)
     talk(launcher);
 }
 
+static void a_witness_is_heard_as_the_node_that_he_minds_and_beside_it(void **state)
+{
+    (void)state;
+    struct lab_bus *launcher = serve_here(), *node = join(launcher, 1), *witness;
+    lab_assert_ok(say_progress(node, 0, 7));
+    assert_hears(launcher, 1, 7);
+    lab_assert_ok(lab_bus_testify(lab_bus_address(launcher), 1, &witness));
+    lab_assert_ok(say_progress(witness, 0, 8));
+    assert_hears(launcher, 1, 8);
+    /* What is said to the node reaches the node. */
+    lab_assert_ok(say_progress(launcher, 1, 9));
+    assert_hears(node, 0, 9);
+    lab_bus_close(witness);
+    lab_bus_close(node);
+    lab_bus_close(launcher);
+}
+
 static void frames_of_one_node_keep_their_order(void **state)
 {
     (void)state;
@@ -279,6 +296,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_node_is_known_by_its_number_within_a_host),
         cmocka_unit_test(a_port_that_was_left_open_is_in_the_address),
+        cmocka_unit_test(a_witness_is_heard_as_the_node_that_he_minds_and_beside_it),
         cmocka_unit_test(frames_of_one_node_keep_their_order),
         cmocka_unit_test(a_node_that_is_not_connected_cannot_be_reached),
         cmocka_unit_test(an_empty_queue_says_so_at_once),

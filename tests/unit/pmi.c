@@ -4,7 +4,10 @@
 #include "tests/check.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -90,6 +93,75 @@ static void an_answer_without_an_end_is_bounded(void **state)
     close(line.mpiexecs);
 }
 
+/* ---- with a server ---- */
+
+struct learner {
+    int fd, err;
+    size_t room;
+    char learnt[64];
+};
+
+static void *learn(void *argument)
+{
+    struct learner *learner = argument;
+    learner->err = lab_pmi_learn(learner->fd, "where", lab_now_ns() + 5 * LAB_NS_PER_S, learner->learnt, learner->room);
+    return NULL;
+}
+
+struct server {
+    struct lab_pmi *pmi;
+    int stop; /* readable: enough */
+};
+
+static void *serve(void *argument)
+{
+    const struct server *server = argument;
+    struct pollfd ready[] = {{.fd = lab_pmi_fd(server->pmi), .events = POLLIN}, {.fd = server->stop, .events = POLLIN}};
+    while (poll(ready, 2, -1) > 0 && !ready[1].revents)
+        lab_pmi_serve(server->pmi);
+    return NULL;
+}
+
+static void publish_to(size_t room, int wanted)
+{
+    struct server server;
+    struct learner learner = {.room = room, .learnt = "before"};
+    int lead;
+    pthread_t serving, other;
+    lab_assert_ok(lab_pmi_new(2, &server.pmi));
+    lab_assert_ok(lab_pmi_take_fd(server.pmi, 0, &lead));
+    lab_assert_ok(lab_pmi_take_fd(server.pmi, 1, &learner.fd));
+    assert_true((server.stop = eventfd(0, EFD_CLOEXEC)) >= 0);
+    assert_int_equal(pthread_create(&serving, NULL, serve, &server), 0);
+    assert_int_equal(pthread_create(&other, NULL, learn, &learner), 0);
+    lab_assert_ok(lab_pmi_publish(lead, "where", "tcp://10.77.0.1:40000", lab_now_ns() + 5 * LAB_NS_PER_S));
+    pthread_join(other, NULL);
+    assert_int_equal(learner.err, wanted);
+    assert_string_equal(learner.learnt, wanted ? "before" : "tcp://10.77.0.1:40000");
+    lab_assert_ok(lab_pmi_leave(lead, lab_now_ns() + 5 * LAB_NS_PER_S));
+    assert_int_equal(eventfd_write(server.stop, 1), 0);
+    pthread_join(serving, NULL);
+    close(server.stop);
+    close(lead);
+    close(learner.fd);
+    lab_pmi_free(server.pmi);
+}
+
+static void what_rank_0_publishes_the_others_learn(void **state)
+{
+    (void)state;
+    publish_to(sizeof((struct learner *)0)->learnt, 0);
+    publish_to(8, -ERANGE);
+}
+
+static void a_refusal_is_told(void **state)
+{
+    (void)state;
+    struct line line = line_to("cmd=response_to_init pmi_version=1 pmi_subversion=1 rc=-1\n");
+    lab_assert_fails(lab_pmi_publish(line.ours, "where", "here", lab_now_ns() + 20 * LAB_NS_PER_MS), EPROTO);
+    assert_said(&line, GREETING);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -98,6 +170,8 @@ int main(void)
         cmocka_unit_test(another_version_hears_no_more_than_the_greeting),
         cmocka_unit_test(a_server_that_is_silent_or_gone_is_not_waited_for),
         cmocka_unit_test(an_answer_without_an_end_is_bounded),
+        cmocka_unit_test(what_rank_0_publishes_the_others_learn),
+        cmocka_unit_test(a_refusal_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
