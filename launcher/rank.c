@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,6 +39,9 @@ static struct ledger {
 struct rank {
     uint32_t number;
     int pmi_fd, signal_fd, proxy_fd; /* the last: a pidfd */
+    int near_fd, far_fd;             /* the child's PMI_FD is the far end: what it says to mpiexec passes through us */
+    size_t used;
+    char said[2048];                 /* by the child, up to the end of a line */
     pid_t proxy;
     time_t began;
     sigset_t passed, before;
@@ -77,8 +81,12 @@ static int open_rank(uint32_t number, struct rank *ret_rank)
     sigprocmask(SIG_BLOCK, &rank.passed, &rank.before);
     rank.signal_fd = signalfd(-1, &rank.passed, SFD_CLOEXEC | SFD_NONBLOCK);
     rank.proxy_fd = (int)syscall(SYS_pidfd_open, rank.proxy, 0);
+    int ends[2] = {-1, -1};
+    bool connected = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0;
+    rank.near_fd = ends[0];
+    rank.far_fd = ends[1];
     void *shared = mmap(NULL, sizeof *ledger, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (rank.signal_fd < 0 || rank.proxy_fd < 0 || shared == MAP_FAILED)
+    if (!connected || rank.signal_fd < 0 || rank.proxy_fd < 0 || shared == MAP_FAILED)
         return lab_fail(errno, "rank %u cannot watch over what it starts", number);
     ledger = shared;
     *ret_rank = rank;
@@ -95,19 +103,62 @@ static void pass_on(const struct rank *rank)
             syscall(SYS_pidfd_send_signal, rank->child.pidfd, (int)info.ssi_signo, NULL, 0);
 }
 
+/* A rank whose MPI fails, because another was killed for instance, would have mpiexec end all of them at once: that is not passed on. It
+ * ends by itself then. */
+static void pass_line(const struct rank *rank, const char *line, size_t size)
+{
+    static const char abort_all[] = "cmd=abort";
+    if (strncmp(line, abort_all, sizeof abort_all - 1) != 0)
+        send(rank->pmi_fd, line, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static bool hear_child(struct rank *rank)
+{
+    ssize_t got = recv(rank->near_fd, rank->said + rank->used, sizeof rank->said - rank->used, MSG_DONTWAIT);
+    if (got <= 0)
+        return got < 0 && (errno == EAGAIN || errno == EINTR);
+    rank->used += (size_t)got;
+    for (char *end; (end = memchr(rank->said, '\n', rank->used));) {
+        size_t size = (size_t)(end - rank->said) + 1;
+        pass_line(rank, rank->said, size);
+        rank->used -= size;
+        memmove(rank->said, rank->said + size, rank->used);
+    }
+    return rank->used < sizeof rank->said;
+}
+
+/* False at its end: its proxy has closed after MPI_Finalize, or has died, which is seen elsewhere. */
+static bool hear_mpiexec(const struct rank *rank)
+{
+    char some[sizeof rank->said];
+    ssize_t got = recv(rank->pmi_fd, some, sizeof some, MSG_DONTWAIT);
+    if (got <= 0)
+        return got < 0 && (errno == EAGAIN || errno == EINTR);
+    send(rank->near_fd, some, (size_t)got, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return true;
+}
+
 /* Until the child has ended (true), or the proxy has (once), or the deadline has passed. */
 static bool attend(struct rank *rank, uint64_t deadline_ns, int *ret_status)
 {
-    struct pollfd polls[] = {
-        {.fd = rank->child.pidfd, .events = POLLIN}, {.fd = rank->signal_fd, .events = POLLIN}, {.fd = rank->proxy_fd, .events = POLLIN}};
+    enum { CHILD, SIGNAL, PROXY, NEAR, PMI, POLLS };
+    struct pollfd polls[POLLS] = {
+        [CHILD] = {.fd = rank->child.pidfd, .events = POLLIN}, [SIGNAL] = {.fd = rank->signal_fd, .events = POLLIN},
+        [PROXY] = {.fd = rank->proxy_fd, .events = POLLIN},    [NEAR] = {.fd = rank->near_fd, .events = POLLIN},
+        [PMI] = {.fd = rank->pmi_fd, .events = POLLIN},
+    };
     while (lab_ns_until(deadline_ns)) {
-        if (poll(polls, 3, lab_ms_until(deadline_ns)) < 0 && errno != EINTR)
+        if (poll(polls, POLLS, lab_ms_until(deadline_ns)) < 0 && errno != EINTR)
             break;
-        if (polls[1].revents)
+        if (polls[SIGNAL].revents)
             pass_on(rank);
-        if (polls[0].revents)
+        if (polls[NEAR].revents && !hear_child(rank))
+            polls[NEAR].fd = -1;
+        if (polls[PMI].revents && !hear_mpiexec(rank))
+            polls[PMI].fd = -1;
+        if (polls[CHILD].revents)
             return lab_child_reap(&rank->child, 0, ret_status) == 0;
-        if (polls[2].revents) {
+        if (polls[PROXY].revents) {
             close(rank->proxy_fd);
             rank->proxy_fd = -1;
             break;
@@ -207,9 +258,14 @@ static int begin_launcher(struct rank *rank)
         setpgid(0, 0); /* signals come to it once: through us */
         close(rank->signal_fd);
         close(rank->proxy_fd);
+        close(rank->near_fd);
+        if (dup2(rank->far_fd, rank->pmi_fd) < 0)
+            _exit(LAB_EXIT_FAILED);
+        close(rank->far_fd);
         sigprocmask(SIG_SETMASK, &rank->before, NULL);
         return 0;
     }
+    close(rank->far_fd);
     rank->child = (struct lab_child){.pid = pid, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0)};
     stay_with_launcher(rank);
 }
@@ -228,8 +284,10 @@ static int begin_node(struct rank *rank)
     if (err)
         return err;
     char *argv[] = {name, control, ledger->control, world, staying, NULL};
-    const struct lab_child_fd fd = {rank->pmi_fd, rank->pmi_fd};
-    return lab_child_spawn(&(struct lab_child_spec){.path = program, .argv = argv, .fds = &fd, .fd_count = 1, .cpu = -1, .own_group = true}, &rank->child);
+    const struct lab_child_fd fd = {rank->far_fd, rank->pmi_fd};
+    err = lab_child_spawn(&(struct lab_child_spec){.path = program, .argv = argv, .fds = &fd, .fd_count = 1, .cpu = -1, .own_group = true}, &rank->child);
+    close(rank->far_fd);
+    return err;
 }
 
 static _Noreturn void stay_with_node(struct rank *rank)

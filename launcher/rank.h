@@ -8,6 +8,7 @@
  *     rank i             proxy ─ rank ─ node ─ workers                 tells the launcher by which signal its node ended, or that the
  *                                                                      proxy did
  *
+ * What the child says to mpiexec (PMI) passes through the rank, which keeps one thing back: the wish to end all other ranks.
  * A rank that is itself killed is Hydra's matter: mpiexec ends all others at once, and says which it was.
  * Ctrl-C, SIGTERM and SIGHUP are passed on to the launcher, and to no node: what comes of them is decided by the launcher. */
 #ifndef LAB_LAUNCHER_RANK_H
