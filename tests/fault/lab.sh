@@ -126,6 +126,10 @@ for file in relay ranks; do
     begin "Ctrl-C in $file" "$file.yaml"
     await said 'first launch is done' && kill -INT "$launcher" && ends 130 'interrupted by SIGINT'
 done
+# Ctrl-Z is answered, and not obeyed.
+begin 'Ctrl-Z, then Ctrl-C' talk.yaml
+await said 'first launch is done' && kill -TSTP "$launcher" && await said 'a run across hosts goes on' && kill -INT "$launcher" &&
+    ends 130 'interrupted by SIGINT'
 begin 'Ctrl-C before any HELLO' talk.yaml
 await said 'nodes are started' && kill -INT "$launcher" && ends 130 'interrupted by SIGINT'
 
