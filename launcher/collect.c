@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { REASON = 256 };
 
@@ -101,6 +102,22 @@ static void judge(const struct sums *sums, struct lab_run *run, struct lab_launc
     launch->reason = reason[0] ? lab_run_string(run, reason) : NULL;
 }
 
+/* Once each. Without memory it is missing beside the figures. */
+static void note_library(struct lab_run *run, const char *named)
+{
+    char name[64];
+    int length = 0;
+    if (sscanf(named, "%63s %n", name, &length) != 1 || !named[length])
+        return;
+    for (uint32_t i = 0; i < run->library_count; i++)
+        if (strcmp(run->libraries[i].name, name) == 0)
+            return;
+    const char *kept = lab_run_string(run, name), *version = lab_run_string(run, named + length);
+    struct lab_library *library = kept && version ? lab_run_add_library(run) : NULL;
+    if (library)
+        *library = (struct lab_library){.name = kept, .version = version};
+}
+
 int lab_collect_launch(const struct lab_collect *collect, struct lab_run *run, struct lab_launch *launch)
 {
     struct sums sums = {.steady = true};
@@ -109,6 +126,7 @@ int lab_collect_launch(const struct lab_collect *collect, struct lab_run *run, s
             int err = add_outcome(launch, &sums, collect->done[n]->outcomes[o]);
             if (err)
                 return lab_while(err, "reading the outcome of node %zu", n);
+            note_library(run, collect->done[n]->outcomes[o]->library);
         }
     }
     if (!sums.clients)

@@ -3,6 +3,11 @@
 #include "base/clock.h"
 #include "base/version.h"
 #include "launcher/talk.h"
+#include "launcher/yaml.h"
+#include "observe/limits.h"
+#include "proto/codec.h"
+#include "report/render.h"
+#include "report/store.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -32,6 +37,22 @@ void lab_conversation_tell(const struct lab_conversation *talk, const char *form
 
 /* ---- beginning ---- */
 
+/* Those of this process, whose versions are those of every host where they were installed alike. */
+static int note_libraries(struct lab_run *run)
+{
+    const struct lab_library libraries[] = {
+        {"libzmq", lab_bus_library()}, {"protobuf-c", lab_codec_library()}, {"hwloc-api", lab_limit_library()},
+        {"libfyaml", lab_yaml_library()}, {"jansson", lab_render_library()}, {"SQLite", lab_store_library()},
+    };
+    for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
+        struct lab_library *library = lab_run_add_library(run);
+        if (!library)
+            return lab_fail(ENOMEM, "no memory for the names of libraries");
+        *library = libraries[i];
+    }
+    return 0;
+}
+
 static int note_hosts(struct lab_conversation *talk)
 {
     struct lab_run *run = talk->spec.run;
@@ -58,12 +79,7 @@ static int note_hosts(struct lab_conversation *talk)
         host->cores = facts->cores;
         host->memory_bytes = facts->memory_bytes;
     }
-    struct lab_library *library = lab_run_add_library(run);
-    if (library) {
-        library->name = "libzmq";
-        library->version = lab_bus_library();
-    }
-    return 0;
+    return note_libraries(run);
 }
 
 static int begin(struct lab_conversation *talk)

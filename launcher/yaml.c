@@ -366,3 +366,8 @@ int lab_yaml_parse(const char *text, size_t size, const char *file, struct lab_y
     *ret_yaml = yaml;
     return 0;
 }
+
+const char *lab_yaml_library(void)
+{
+    return fy_library_version();
+}

@@ -43,4 +43,7 @@ void lab_yaml_free(struct lab_yaml *yaml); /* NULL is harmless */
 
 const struct lab_yaml_node *lab_yaml_root(const struct lab_yaml *yaml);
 
+/* "0.7.12": the YAML library at run time. Static storage. */
+const char *lab_yaml_library(void);
+
 #endif

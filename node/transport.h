@@ -110,6 +110,8 @@ void lab_wire_drop(struct lab_wire *wire, enum lab_role role);
 
 struct lab_end; /* below */
 
+enum { LAB_LIBRARY_TEXT = 64 };
+
 struct lab_transport_ops {
     const char *name;   /* equal to the card's */
     size_t end_bytes;   /* size of the struct that starts with struct lab_end */
@@ -147,6 +149,9 @@ struct lab_transport_ops {
 
     /* LAB_CAP_WORLD only: enters the world that this process was started in. Blocks until all its ranks do so. */
     int (*enter)(void);
+
+    /* "MPICH 4.0.2": name and version of the library behind it, as it is at run time in this process; NULL: there is none. */
+    void (*library)(char to[LAB_LIBRARY_TEXT]);
 };
 
 struct lab_end {

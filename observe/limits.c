@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -186,4 +187,12 @@ int lab_limit_caches(size_t ret_bytes[3])
     }
     hwloc_topology_destroy(topology);
     return 0;
+}
+
+const char *lab_limit_library(void)
+{
+    static char version[32];
+    unsigned api = hwloc_get_api_version();
+    snprintf(version, sizeof version, "%u.%u", api >> 16, api >> 8 & 0xff);
+    return version;
 }

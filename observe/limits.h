@@ -21,4 +21,7 @@ int lab_limit_futex_ns(int cpu_a, int cpu_b, uint64_t duration_ns, double *ret_o
 /* Sizes of this host's data caches in bytes, from hwloc: level 1, 2, 3; 0: none. About 10 ms. */
 int lab_limit_caches(size_t ret_bytes[3]);
 
+/* "2.9": hwloc's interface at run time, which is what it tells of its version. Static storage. */
+const char *lab_limit_library(void);
+
 #endif

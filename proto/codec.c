@@ -298,3 +298,8 @@ int lab_codec_receive(int fd, const ProtobufCMessageDescriptor *type, uint64_t d
     free(bytes);
     return err;
 }
+
+const char *lab_codec_library(void)
+{
+    return protobuf_c_version();
+}

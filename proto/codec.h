@@ -41,4 +41,7 @@ int lab_codec_pack(const void *message, void **ret_bytes, size_t *ret_size);
 int lab_codec_send(int fd, const void *message, uint64_t deadline_ns);
 int lab_codec_receive(int fd, const ProtobufCMessageDescriptor *type, uint64_t deadline_ns, void *ret_message);
 
+/* "1.4.1": the protobuf library at run time. Static storage. */
+const char *lab_codec_library(void);
+
 #endif

@@ -404,3 +404,8 @@ bool lab_option_text(const char *json, const char *name, char to[LAB_OPTION_TEXT
     }
     return false;
 }
+
+const char *lab_render_library(void)
+{
+    return jansson_version_str();
+}

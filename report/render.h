@@ -47,4 +47,7 @@ int lab_render(const struct lab_run *run, enum lab_format format, FILE *to, cons
 /* Flushes; the stream's error, now or of an earlier write, as -errno with its sentence. */
 int lab_render_flush(FILE *to);
 
+/* "2.14": the JSON library at run time. Static storage. */
+const char *lab_render_library(void);
+
 #endif

@@ -496,3 +496,8 @@ int lab_store_history(struct lab_store *store, uint32_t limit, struct lab_listin
         *ret_listing = listing;
     return err;
 }
+
+const char *lab_store_library(void)
+{
+    return sqlite3_libversion();
+}

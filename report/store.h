@@ -58,4 +58,7 @@ int lab_store_load(struct lab_store *store, const char *id, struct lab_run **ret
 /* The newest `limit` runs, newest first: id, started, experiment, cells by verdict, wall time, verdict. The caller frees. */
 int lab_store_history(struct lab_store *store, uint32_t limit, struct lab_listing **ret_listing);
 
+/* "3.40.1": the database library at run time. Static storage. */
+const char *lab_store_library(void);
+
 #endif

@@ -59,25 +59,40 @@ static int pin(int cpu)
 
 struct handoff {
     struct lab_probe probe;
-    int cpu, err;
+    int err;
     uint64_t deadline_ns;
 };
 
 static void *follow(void *argument)
 {
     struct handoff *handoff = argument;
-    handoff->err = -pin(handoff->cpu);
-    if (!handoff->err)
-        handoff->err = lab_probe_follow(&handoff->probe, HANDOFF_ROUNDS, handoff->deadline_ns);
+    handoff->err = lab_probe_follow(&handoff->probe, HANDOFF_ROUNDS, handoff->deadline_ns);
     return NULL;
+}
+
+/* On its cpu from the first instruction: on ours, with a policy of real time, it would never come to move itself away. */
+static int start_follower(struct handoff *handoff, int cpu, pthread_t *ret_thread)
+{
+    cpu_set_t set;
+    pthread_attr_t attributes;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    int err = pthread_attr_init(&attributes);
+    if (err)
+        return err;
+    err = pthread_attr_setaffinity_np(&attributes, sizeof set, &set);
+    if (!err)
+        err = pthread_create(ret_thread, &attributes, follow, handoff);
+    pthread_attr_destroy(&attributes);
+    return err;
 }
 
 static int measure_handoff(struct lab_limits_run *run)
 {
-    struct handoff handoff = {.cpu = run->facts.cpus[1], .deadline_ns = lab_now_ns() + LAB_NS_PER_S};
+    struct handoff handoff = {.deadline_ns = lab_now_ns() + LAB_NS_PER_S};
     pthread_t follower;
     double handoff_ns = 0;
-    int err = pthread_create(&follower, NULL, follow, &handoff);
+    int err = start_follower(&handoff, run->facts.cpus[1], &follower);
     if (err)
         return lab_fail(err, "no second thread for the cache-line hand-off");
     err = lab_probe_lead(&handoff.probe, HANDOFF_ROUNDS, handoff.deadline_ns, &handoff_ns);

@@ -298,6 +298,11 @@ static int send_result(const struct lab_worker *worker)
     outcome.private_bytes = lab_memory_private() / worker->company.count;
     if (fiber && worker->company.place == 0)
         outcome.fiber_switches = measure->fiber_switches;
+    char library[LAB_LIBRARY_TEXT] = "";
+    const struct lab_transport_ops *ops = worker->opened ? worker->sides[0].tx.end->ops : NULL;
+    if (ops && ops->library)
+        ops->library(library);
+    outcome.library = library;
 
     Lab__EdgeOutcome *edges = calloc(worker->opened ? worker->opened : 1, sizeof *edges);
     Lab__EdgeOutcome **pointers = calloc(worker->opened ? worker->opened : 1, sizeof *pointers);

@@ -64,6 +64,12 @@ done
 "$IPCLAB" history --db db --format json | jq -e 'length == 7 or (.rows // [] | length) == 7' >/dev/null || complain 'history does not have seven runs'
 "$IPCLAB" run own.yaml --dry-run >dry && "$IPCLAB" plan own.yaml | cmp -s - dry || complain '--dry-run is not the plan'
 
+what='libraries'
+"$IPCLAB" run --transport pipe,mpi --budget 1s --db other --format json >libraries.json 2>err || complain "exit code $?"
+jq -e '.environment.libraries as $all | ["libzmq", "protobuf-c", "hwloc-api", "libfyaml", "jansson", "SQLite"] + (if any(.cells[]; .transport == "mpi" and .launches > 0)
+    then ["MPICH"] else [] end) | all(.[]; $all[.] // "" | test("^[0-9]+[.][0-9]"))' libraries.json >/dev/null || complain "they are $(jq -c .environment.libraries libraries.json)"
+what=
+
 # ---- refused at once: the store gets no run ----
 before=$("$IPCLAB" history --db db --format json)
 refuses()

@@ -18,6 +18,7 @@
 #include <mpi.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { PATIENCE = 1024, YIELD_EVERY = 64, CHANNELS = 4096 /* the tags of a launch are its own, up to so many channels */ };
@@ -235,7 +236,16 @@ static int mpi_enter(void)
     return initialise(true);
 }
 
+static void mpi_library(char to[LAB_LIBRARY_TEXT])
+{
+    char text[MPI_MAX_LIBRARY_VERSION_STRING], version[32] = "";
+    int length;
+    if (MPI_Get_library_version(text, &length) == MPI_SUCCESS)
+        sscanf(text, "MPICH Version: %31s", version);
+    snprintf(to, LAB_LIBRARY_TEXT, "MPICH %s", version[0] ? version : "unknown");
+}
+
 const struct lab_transport_ops lab_ops_mpi = {
     .name = "mpi", .end_bytes = sizeof(struct mpi_end), .provision = mpi_provision, .retire = mpi_retire, .open = mpi_open, .close = mpi_close, .send = mpi_send, .recv = mpi_recv,
-    .enter = mpi_enter,
+    .enter = mpi_enter, .library = mpi_library,
 };
