@@ -60,7 +60,42 @@ await()
     done
 }
 
+# stand_in_for_ssh SCRIPT: the first ssh in PATH is one of ours, path/ssh in the room, for which $host is the host and "$@" the command.
+stand_in_for_ssh()
+{
+    mkdir -p path
+    cat >path/ssh <<'E'
+#!/bin/sh
+while :; do
+    case $1 in
+    -o) shift 2 ;;
+    -*) shift ;;
+    *) break ;;
+    esac
+done
+host=$1
+shift
+E
+    printf '%s\n' "$1" >>path/ssh
+    chmod +x path/ssh
+    PATH=$room/path:$PATH
+}
+
 # ---- of a run whose messages go to `err`, and whose launcher is $launcher ----
+
+# in_background COMMAND...: a run that keeps its launches in `db`; $background is its process.
+in_background()
+{
+    checked=$((checked + 1))
+    rm -f db* out
+    : >err
+    # A shell starts its background jobs with SIGINT ignored, which is inherited: `env` undoes that.
+    env --default-signal=INT "$@" >out 2>err &
+    background=$!
+}
+
+# How many launches the store has of the last run that did not fail.
+kept() { "$IPCLAB" show --db db --format json 2>show.err | jq '[.cells[] | select(.verdict != "failed") | .launches] | add // 0'; }
 
 said() { grep -q "$1" err; }
 marked() { grep -ls "IPCLAB_CREW=$launcher\." /proc/[0-9]*/environ 2>/dev/null; }

@@ -270,6 +270,15 @@ static int describe_edge(const struct lab_pattern *pattern, const struct lab_edg
     return 0;
 }
 
+/* That of its first side: all have the same transport. A side may have one lane only. */
+static void name_library(const struct lab_worker *worker, char to[LAB_LIBRARY_TEXT])
+{
+    const struct lab_edge_side *side = worker->opened ? &worker->sides[0] : NULL;
+    const struct lab_end *end = side && side->tx.end ? side->tx.end : side ? side->rx.end : NULL;
+    if (end && end->ops->library)
+        end->ops->library(to);
+}
+
 static int send_result(const struct lab_worker *worker)
 {
     const struct lab_measure *measure = &worker->measure;
@@ -299,9 +308,7 @@ static int send_result(const struct lab_worker *worker)
     if (fiber && worker->company.place == 0)
         outcome.fiber_switches = measure->fiber_switches;
     char library[LAB_LIBRARY_TEXT] = "";
-    const struct lab_transport_ops *ops = worker->opened ? worker->sides[0].tx.end->ops : NULL;
-    if (ops && ops->library)
-        ops->library(library);
+    name_library(worker, library);
     outcome.library = library;
 
     Lab__EdgeOutcome *edges = calloc(worker->opened ? worker->opened : 1, sizeof *edges);

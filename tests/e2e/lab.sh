@@ -173,23 +173,11 @@ jq -e '[.cells[] | select(.launches > 0 and .integrity.sent > 0 and .integrity.s
 
 # ---- the same hosts from a list of hosts, over what stands for ssh ----
 what='--hosts'
-mkdir path
-cat >path/ssh <<'E'
-#!/bin/sh
-# What ssh would do: options, then a host, then the command.
-while :; do
-    case $1 in
-    -o) shift 2 ;;
-    -*) shift ;;
-    *) break ;;
-    esac
-done
-exec "${IPCLAB%/*}/ipclab-lab-ssh" "$@"
-E
-chmod +x path/ssh
+# shellcheck disable=SC2016
+stand_in_for_ssh 'exec "${IPCLAB%/*}/ipclab-lab-ssh" "$host" "$@"'
 printf '10.77.0.1\n10.77.0.2:2 # two nodes\n' >hosts
 checked=$((checked + 1))
-PATH=$room/path:$PATH "$IPCLAB" run --hosts hosts --topology ring --pattern pingpong --placement any --budget 2s --db db --format json talk.yaml >run.json 2>err || complain "exit code $?"
+"$IPCLAB" run --hosts hosts --topology ring --pattern pingpong --placement any --budget 2s --db db --format json talk.yaml >run.json 2>err || complain "exit code $?"
 jq -e '[.cells[] | select(.launches > 0 and .integrity.sent > 0 and .integrity.sent == .integrity.received)] | length == 2' run.json >/dev/null ||
     complain "not every cell is whole: $(jq -c '[.cells[] | [.transport, .verdict, .reason, .integrity]]' run.json)"
 

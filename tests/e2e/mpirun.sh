@@ -57,12 +57,8 @@ begin()
     what=$1
     ranks=$2
     shift 2
-    checked=$((checked + 1))
-    rm -f db* out
-    : >err
-    # A shell starts its background jobs with SIGINT ignored, which is inherited: `env` undoes that.
-    env --default-signal=INT "$mpirun" -n "$ranks" "$IPCLAB" run --db db "$@" >out 2>err &
-    waiting=$!
+    in_background "$mpirun" -n "$ranks" "$IPCLAB" run --db db "$@"
+    waiting=$background
     # Should it never end by itself, it is ended: the exit code tells.
     timeout 60 tail -f --pid="$waiting" /dev/null || kill -KILL "$waiting" &
 }
@@ -135,20 +131,15 @@ check mesh 4 "[.cells[] | select(.nodes == 4 and .topology == \"mesh\" and $soun
 check workers 2 "[.cells[] | select(.nodes == 2 and .workers == 1 and $sound)] | length == 1"
 
 # ---- over several hosts, which are this one under two addresses, in a network of its own ----
-cat >ssh <<'E'
-#!/bin/sh
-# Called as ssh is, and stays here.
-while [ "${1#-}" != "$1" ]; do shift; done
-shift
-exec sh -c "$*"
-E
+# shellcheck disable=SC2016
+stand_in_for_ssh 'exec sh -c "$*"' # which stays here
 cat >apart <<'E'
 #!/bin/sh
 exec unshare --net sh -c 'ip link set lo up && ip link add lab0 type veth peer name lab1 && ip addr add 10.78.0.1/24 dev lab0 &&
     ip link set lab1 up && ip link set lab0 up && exec "$@"' sh \
-    "$HYDRA" -launcher ssh -launcher-exec "$PWD/ssh" -hosts 127.0.0.1:1,127.0.0.2:2 "$@"
+    "$HYDRA" -launcher ssh -launcher-exec "$PWD/path/ssh" -hosts 127.0.0.1:1,127.0.0.2:2 "$@"
 E
-chmod +x ssh apart
+chmod +x apart
 if unshare --net sh -c 'ip link set lo up && ip link add lab0 type veth peer name lab1' 2>/dev/null; then
     HYDRA=$mpirun
     export HYDRA
@@ -185,8 +176,6 @@ ends 0
 [ "$(grep -c '^Usage' out)" -eq 1 ] || complain 'help is not printed once'
 
 # ---- what is cut short ----
-kept() { "$IPCLAB" show --db db --format json 2>show.err | jq '[.cells[] | select(.verdict != "failed") | .launches] | add // 0'; }
-
 # ends_for REASON: the launcher ended the run for that, said so once, and exits by what it has.
 ends_for()
 {

@@ -73,12 +73,8 @@ nothing_left()
 # start FILE OPTION...: a run on lab1, in the background.
 start()
 {
-    checked=$((checked + 1))
-    rm -f db* out
-    : >err
-    # A shell starts its background jobs with SIGINT ignored, which is inherited: `env` undoes that.
-    env --default-signal=INT "$IPCLAB" lab exec lab1 -- "$IPCLAB" run -v --hosts hosts --placement any --db db "$@" >out 2>err &
-    launcher=$!
+    in_background "$IPCLAB" lab exec lab1 -- "$IPCLAB" run -v --hosts hosts --placement any --db db "$@"
+    launcher=$background
 }
 
 # ---- what works ----
@@ -161,7 +157,7 @@ ends()
     code=$?
     case " $1 " in *" $code "*) ;; *) complain "exit code $code, not $1" ;; esac
     tail -n 1 err | grep -Eq "^ipclab: $2" || complain "'$2' is not what it says in the end"
-    kept=$("$IPCLAB" show --db db --format json 2>show.err | jq '[.cells[] | select(.verdict != "failed") | .launches] | add // 0')
+    kept=$(kept)
     [ "$code" -ne 5 ] || [ "${kept:-0}" -gt 0 ] || complain "exit code 5, and nothing is in the store: $(cat show.err)"
     nothing_left
 }

@@ -19,26 +19,12 @@ unset MPI_LOCALNRANKS PMI_RANK PMI_SIZE
 enter_room
 
 # ---- what stands for ssh: it does what the file of that host says ----
-mkdir path
-cat >path/ssh <<'E'
-#!/bin/sh
-while :; do
-    case $1 in
-    -o) shift 2 ;;
-    -*) shift ;;
-    *) break ;;
-    esac
-done
-host=$1
-shift
-echo $$ >>"$ROOM/started"
-. "$ROOM/is/$host"
-E
-chmod +x path/ssh
 ROOM=$room
 export ROOM
 real=$PATH
-PATH=$room/path:$PATH
+# shellcheck disable=SC2016
+stand_in_for_ssh 'echo $$ >>"$ROOM/started"
+. "$ROOM/is/$host"'
 mkdir is
 answer=$("${IPCLAB%/*}/ipclab-node" --check)
 version=$(echo "$answer" | cut -d ' ' -f 2)

@@ -11,12 +11,8 @@ interrupt()
     moment=$3
     shift 3
     what="SIG$name once '$moment', $*"
-    checked=$((checked + 1))
-    rm -f db* out
-    : >err
-    # A shell starts its background jobs with SIGINT ignored, which is inherited: `env` undoes that.
-    env --default-signal=INT "$IPCLAB" run -v --db db "$@" >out 2>err &
-    launcher=$!
+    in_background "$IPCLAB" run -v --db db "$@"
+    launcher=$background
     if ! await said "$moment"; then
         kill -KILL "$launcher"
         return

@@ -14,11 +14,8 @@ begin()
 {
     what=$1
     shift
-    checked=$((checked + 1))
-    rm -f db* out
-    : >err
-    timeout 60 "$IPCLAB" run -v --db db "$@" >out 2>err &
-    waiting=$!
+    in_background timeout 60 "$IPCLAB" run -v --db db "$@"
+    waiting=$background
     await find_launcher
 }
 find_launcher() { launcher=$(children "$waiting"); [ -n "$launcher" ]; }
@@ -29,8 +26,7 @@ ends()
     wait "$waiting"
     code=$?
     grep -Eq "$1" err || complain "'$1' was not said"
-    kept=$("$IPCLAB" show --db db --format json 2>show.err | jq '[.cells[] | select(.verdict != "failed") | .launches] | add // 0') ||
-        complain "the store cannot be shown: $(cat show.err)"
+    kept=$(kept) && [ -n "$kept" ] || complain "the store cannot be shown: $(cat show.err)"
     if [ "${kept:-0}" -gt 0 ]; then wanted=5; elif said HELLO; then wanted=1; else wanted=4; fi
     [ "$code" -eq "$wanted" ] || complain "exit code $code, not $wanted, with ${kept:-no} launches kept"
     nothing_left

@@ -29,12 +29,8 @@ begin()
 {
     what=$1
     shift
-    checked=$((checked + 1))
-    rm -f db* out
-    : >err
-    # A shell starts its background jobs with SIGINT ignored, which is inherited: `env` undoes that.
-    env --default-signal=INT "$IPCLAB" run -v --lab --placement any --db db "$@" >out 2>err &
-    launcher=$!
+    in_background "$IPCLAB" run -v --lab --placement any --db db "$@"
+    launcher=$background
 }
 
 # ends CODES SENTENCE: the run ended by itself with one of the codes, that sentence last.
@@ -47,7 +43,7 @@ ends()
     [ $(($(date +%s) - began)) -lt 20 ] || complain 'it went on'
     case " $1 " in *" $code "*) ;; *) complain "exit code $code, not $1" ;; esac
     tail -n 1 err | grep -Eq "^ipclab: .*$2" || complain "'$2' is not what it says in the end"
-    kept=$("$IPCLAB" show --db db --format json 2>show.err | jq '[.cells[] | select(.verdict != "failed") | .launches] | add // 0')
+    kept=$(kept)
     [ "$code" -ne 5 ] || [ "${kept:-0}" -gt 0 ] || complain "exit code 5, and nothing is in the store: $(cat show.err)"
     nothing_left
 }
