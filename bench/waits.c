@@ -7,7 +7,7 @@
  * lets the scheduler place them. Printed are round trips/s of all pairs together (the median of the rounds), what a fixed strategy made
  * of what adaptive made (the median of the rounds' ratios), and what the pair that got least had of an equal share.
  *
- * Each round has processes of its own: the scheduler remembers for seconds who has yielded. They meet at a barrier and play until a
+ * A round in which others had much of the CPUs is played again, a few times. Each round has processes of its own: the scheduler remembers for seconds who has yielded. They meet at a barrier and play until a
  * deadline; counted is what the pairs' own counters say between two readings by the parent, some time after the start and some time
  * before the end. Root keeps the processes of other sessions away (the scheduler's autogroups, which share the CPUs between sessions
  * whatever the nice values in them are). */
