@@ -6,7 +6,11 @@
  * sleeper to sleep. A slice of sleep ends by time only where nothing else is left to end it: the waker was killed after it had
  * cleared the word and before it woke, and its hangup has passed. Everywhere else a lost wake-up is a deadlock, which the search finds.
  *
+ * With -DBELL it sleeps on an eventfd (LAB_WAIT_POLL): nothing is compared, what was written stays until the sleeper reads it, and a hangup
+ * writes in any case. No sleep ends by time at all then.
+ *
  * holds:  at least 20000 states
+ * holds:  at least 20000 states  -DBELL
  * caught: somebody waits         -DNO_FENCE_OF_THE_SLEEPER
  * caught: somebody waits         -DNO_FENCE_OF_THE_WAKER
  * caught: somebody waits         -DNO_LOOK_BEFORE_SLEEP
@@ -15,6 +19,10 @@
  * caught: somebody waits         -DSILENT_HANGUP
  * caught: somebody waits         -DNO_SLICE
  * caught: damage                -DNO_SECOND_LOOK
+ * caught: somebody waits         -DBELL -DNO_FENCE_OF_THE_SLEEPER
+ * caught: somebody waits         -DBELL -DNO_FENCE_OF_THE_WAKER
+ * caught: somebody waits         -DBELL -DSILENT_HANGUP
+ * caught: somebody waits         -DBELL -DREADS_AFTER_ARMING
  */
 #define PARTIES 2
 #define SLEEPER 0
@@ -67,6 +75,12 @@ inline store(cpu, where, what)
 
 bool sleeping; /* the sleeper, in the kernel */
 byte slices;   /* ended by time */
+#ifdef BELL
+bool rung;     /* the eventfd has been written to */
+#define END_SLEEP rung = true
+#else
+#define END_SLEEP sleeping = false
+#endif
 
 /* Another's death empties its buffer, and is noticed after that. */
 inline wake(cpu)
@@ -75,7 +89,7 @@ inline wake(cpu)
     :: LOAD(cpu, ASLEEP) ->
         atomic { EMPTY(cpu) -> was = memory[ASLEEP]; memory[ASLEEP] = 0 }
         if
-        :: was -> atomic { sleeping = false; was = 0 }
+        :: was -> atomic { END_SLEEP; was = 0 }
         :: else
         fi
     :: else
@@ -91,6 +105,10 @@ inline hangup(p)
 #ifndef SILENT_HANGUP
         EMPTY(REAPER);
         wake(REAPER)
+#ifdef BELL
+        ;
+        rung = true
+#endif
 #endif
     :: else
     fi
@@ -129,6 +147,14 @@ active proctype waker() MORTAL(WAKER)
 
 #define READY (LOAD(SLEEPER, DATA) >= wanted)
 
+#ifdef BELL
+inline sleep()
+{
+    atomic { EMPTY(SLEEPER) && rung };
+    store(SLEEPER, ASLEEP, 0);
+    atomic { EMPTY(SLEEPER) -> rung = false }
+}
+#else
 inline sleep()
 {
     atomic {
@@ -147,10 +173,14 @@ inline sleep()
     fi;
     store(SLEEPER, ASLEEP, 0)
 }
+#endif
 
 inline prepare_and_sleep()
 {
     store(SLEEPER, ASLEEP, 1);
+#ifdef READS_AFTER_ARMING
+    atomic { EMPTY(SLEEPER) -> rung = false };
+#endif
 #ifndef NO_FENCE_OF_THE_SLEEPER
     EMPTY(SLEEPER);
 #endif
