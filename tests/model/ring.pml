@@ -28,7 +28,7 @@
 #define PRODUCER 0
 #define CONSUMER 1
 #ifndef MESSAGES
-#define MESSAGES 6
+#define MESSAGES 5
 #endif
 
 /* Of message n, counted from 0. */
@@ -69,7 +69,7 @@ inline hangup(p)
     skip
 #endif
 }
-#include "parties.inc"
+#include "fate.inc"
 
 /* ---- the producer ---- */
 

@@ -32,6 +32,8 @@
 #define ROUNDS 3
 #endif
 
+#include "parties.inc"
+
 /* ---- memory, processors, kernel ---- */
 
 #define DATA 0   /* lab_wait_until's condition is DATA >= what is wanted */
@@ -116,7 +118,7 @@ inline hangup(p)
 
 byte wanted = 1; /* the sleeper's */
 byte was; /* of whoever wakes: waker or, after its death, reaper */
-#include "parties.inc"
+#include "fate.inc"
 
 /* ---- lab_wait_wake after each new value ---- */
 
