@@ -207,7 +207,7 @@ uint64_t lab_ring_let_get_ahead(struct lab_ring_patience *patience, const struct
             lab_wait_pause();
         before = there;
         there = atomic_load_explicit(&shared->committed, memory_order_acquire);
-    } while (there - before && there - tail < patience->ahead);
+    } while (there - before - 1 < patience->ahead && there - tail < patience->ahead); /* a count that goes back does not keep it here */
     patience->skip = there - known ? 0 : patience->skip >= SKIP_MAX ? SKIP_MAX : 2 * patience->skip + 1;
     return there;
 }
@@ -223,9 +223,9 @@ int lab_ring_borrow_late(struct lab_ring_consumer *c, uint32_t want, uint64_t de
     if (err)
         return err;
     c->there = lab_ring_let_get_ahead(&c->patience, view->shared, c->tail, c->there);
+    /* It was there; a producer that has taken it back is no producer. */
     uint32_t length = 0;
-    lab_ring_look_for_message(c, &length);
-    if (!lab_ring_can_be(c, length))
+    if (!lab_ring_look_for_message(c, &length) || !lab_ring_can_be(c, length))
         return lab_refuse(EBADMSG, "the producer says that there are %llu messages, the first of %u bytes, in a ring of %u of at most %u",
                           (unsigned long long)(c->there - c->tail), length, view->mask + 1, view->message_max);
     c->length = length;

@@ -4,6 +4,7 @@
 #include "shm/ring.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 /* A ring in memory of this process, both sides of it, one thread. */
@@ -588,6 +589,47 @@ static void whatever_a_producer_says_no_memory_outside_is_lent(void **state)
     rig_fini(&rig);
 }
 
+/* A producer that shows a message and takes it back, again and again; what stands there else has another length. */
+struct teaser {
+    struct rig rig;
+    _Atomic bool over;
+};
+
+static void *tease(void *subject)
+{
+    struct teaser *teaser = subject;
+    const struct lab_ring_view *view = &teaser->rig.consumer.view;
+    while (!atomic_load_explicit(&teaser->over, memory_order_relaxed)) {
+        atomic_store_explicit(lab_ring_mark(view, 0), lab_ring_mark_of(0, 8), memory_order_release);
+        atomic_store_explicit(lab_ring_mark(view, 0), lab_ring_mark_of(7, 5), memory_order_release);
+    }
+    return NULL;
+}
+
+static void a_message_that_is_taken_back_is_not_lent(void **state)
+{
+    (void)state;
+    enum { TIMES = 300000 };
+    struct teaser teaser = {.over = false};
+    rig_init(&teaser.rig, config_of(64, 2, 1));
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, tease, &teaser), 0);
+    uint32_t lent = 0, others = 0;
+    for (int i = 0; i < TIMES; i++) {
+        struct lab_span span = {0};
+        int err = lab_ring_borrow(&teaser.rig.consumer, 1, 0, &span);
+        lent += err == 0;
+        others += (err == 0 && span.length != 8) || (err && err != -EAGAIN && err != -EBADMSG);
+        teaser.rig.consumer.known = 0;
+        teaser.rig.consumer.there = 0;
+    }
+    atomic_store(&teaser.over, true);
+    pthread_join(thread, NULL);
+    rig_fini(&teaser.rig);
+    assert_true(lent > 0);
+    assert_int_equal(others, 0);
+}
+
 static void an_impossible_position_of_the_consumer_is_refused(void **state)
 {
     (void)state;
@@ -634,6 +676,7 @@ int main(void)
         cmocka_unit_test(nothing_is_sent_to_a_consumer_that_is_gone),
         cmocka_unit_test(what_cannot_have_been_sent_is_refused),
         cmocka_unit_test(whatever_a_producer_says_no_memory_outside_is_lent),
+        cmocka_unit_test(a_message_that_is_taken_back_is_not_lent),
         cmocka_unit_test(an_impossible_position_of_the_consumer_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
