@@ -20,6 +20,8 @@ static const struct lab_verb verbs[] = {
     {"show", "[RUN]", "a stored run again; without RUN the latest", lab_verb_show,
      LAB_TAKES_FORMAT | LAB_TAKES_STORE, LAB_REST_WORDS, false},
     {"history", "", "the stored runs, newest first", lab_verb_history, LAB_TAKES_LISTING | LAB_TAKES_STORE, LAB_REST_NONE, false},
+    {"demo", "NAME", "what goes wrong without a guard: torn-read, lost-update, deadlock or abandoned-lock", lab_verb_demo,
+     LAB_TAKES_LISTING, LAB_REST_WORDS, false},
     {"lab", "up N | status | exec HOST -- COMMAND | down", "virtual hosts on this machine (root)", lab_verb_lab,
      LAB_TAKES_TALK, LAB_REST_RAW, false},
     {"clean", "", "removes what a crashed run left, and says what", lab_verb_clean,
@@ -33,7 +35,6 @@ static const struct lab_verb verbs[] = {
     {"ps", "[PID]", "workers with their states", NULL, 0, LAB_REST_WORDS, false},
     {"pcb", "PID", "one process control block", NULL, 0, LAB_REST_WORDS, false},
     {"trace", "FILE -o OUT", "one run with its events recorded", NULL, 0, LAB_REST_WORDS, false},
-    {"demo", "NAME", "a live demonstration on the terminal", NULL, 0, LAB_REST_WORDS, false},
     {"doctor", "", "what on this machine will disturb a run, and the mend", NULL, 0, LAB_REST_WORDS, false},
     {"selftest", "", "known truths injected, and whether the figures show them", NULL, 0, LAB_REST_WORDS, false},
 };

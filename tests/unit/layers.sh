@@ -19,9 +19,10 @@ node/patterns  base shm proto observe node node/lane node/patterns
 node/transports     base shm proto observe node node/lane node/transports
 node/transports/zmq base shm proto observe node node/lane node/transports node/transports/zmq
 node/transports/mpi base shm proto observe node node/lane node/transports node/transports/mpi
+node/hazards   base shm node/hazard.h node/hazards
 node/agent     base shm proto proto/bus observe node node/lane node/agent
 node/main      base shm sweep proto proto/bus observe node node/lane node/agent
-launcher       base sweep proto proto/bus report observe launcher node/transport.h node/pattern.h node/unit.h
+launcher       base sweep proto proto/bus report observe launcher node/transport.h node/pattern.h node/unit.h node/hazard.h
 bench          base shm node/transport.h bench
 '
 
