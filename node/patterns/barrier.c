@@ -7,28 +7,6 @@
  * pause is timed from the party's own arrival. Where a barrier is short beside the clock's own cost several are timed as one. */
 #include "node/patterns/patterns.h"
 
-static uint32_t window_of(uint64_t size_bytes)
-{
-    (void)size_bytes;
-    return 2;
-}
-
-static uint32_t same_size(uint32_t size_bytes)
-{
-    return size_bytes;
-}
-
-static uint32_t same_window(uint32_t window)
-{
-    return window;
-}
-
-static uint32_t one(uint32_t window)
-{
-    (void)window;
-    return 1;
-}
-
 /* `paused`: what comes next is not the next barrier. */
 static void note_time(struct lab_edge_side *side, bool paused)
 {
@@ -83,10 +61,10 @@ const struct lab_pattern lab_pattern_barrier = {
     .name = "barrier",
     .summary = "nobody goes on before all have come: the time of one barrier",
     .latency = LAB_BARRIER,
-    .default_window = window_of,
-    .reply_bytes = same_size,
-    .reply_window = same_window,
-    .first_operations = one,
+    .default_window = lab_window_of_two,
+    .reply_bytes = lab_the_same,
+    .reply_window = lab_the_same,
+    .first_operations = lab_just_one,
     .client_turn = client_turn,
     .server_turn = server_turn,
     .server_release = server_release,

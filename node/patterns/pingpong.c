@@ -3,28 +3,6 @@
  * timed as one, and its mean counts for each. */
 #include "node/patterns/patterns.h"
 
-static uint32_t window_of(uint64_t size_bytes)
-{
-    (void)size_bytes;
-    return 2;
-}
-
-static uint32_t same_size(uint32_t size_bytes)
-{
-    return size_bytes;
-}
-
-static uint32_t same_window(uint32_t window)
-{
-    return window;
-}
-
-static uint32_t one(uint32_t window)
-{
-    (void)window;
-    return 1;
-}
-
 static int client_turn(struct lab_edge_side *side, uint32_t flags, uint64_t deadline_ns)
 {
     uint32_t operations = side->operations, count, ignored;
@@ -69,10 +47,10 @@ const struct lab_pattern lab_pattern_pingpong = {
     .name = "pingpong",
     .summary = "one message there, one back, then the next: latency",
     .latency = LAB_HALF_ROUND_TRIP,
-    .default_window = window_of,
-    .reply_bytes = same_size,
-    .reply_window = same_window,
-    .first_operations = one,
+    .default_window = lab_window_of_two,
+    .reply_bytes = lab_the_same,
+    .reply_window = lab_the_same,
+    .first_operations = lab_just_one,
     .client_turn = client_turn,
     .server_turn = server_turn,
 };

@@ -12,26 +12,6 @@
 
 #include <errno.h>
 
-enum { IN_FLIGHT_BYTES = 4 << 20, WINDOW_MIN = 2, WINDOW_MAX = 1024 };
-
-static uint32_t window_of(uint64_t size_bytes)
-{
-    uint64_t window = IN_FLIGHT_BYTES / size_bytes;
-    return window < WINDOW_MIN ? WINDOW_MIN : window > WINDOW_MAX ? WINDOW_MAX : (uint32_t)window;
-}
-
-/* Nobody replies. */
-static uint32_t none(uint32_t ignored)
-{
-    (void)ignored;
-    return 0;
-}
-
-static uint32_t half(uint32_t window)
-{
-    return window > 1 ? window / 2 : 1;
-}
-
 static int produce(struct lab_edge_side *side, uint32_t flags, uint64_t deadline_ns)
 {
     int err = lab_lane_put(&side->tx, side->operations, flags | LAB_TURN, deadline_ns);
@@ -54,17 +34,15 @@ static int consume(struct lab_edge_side *side, uint64_t deadline_ns, uint32_t *r
     return err == -EPIPE ? 0 : err;
 }
 
+#define ALIKE                                                                                                     \
+    .latency = LAB_NO_LATENCY, .default_window = lab_window_of_bytes, .reply_bytes = lab_none_at_all,             \
+    .reply_window = lab_none_at_all, .first_operations = lab_half_window, .client_turn = produce, .server_turn = consume
+
 const struct lab_pattern lab_pattern_producer_consumer = {
     .name = "producer-consumer",
     .summary = "producers fill one bounded buffer, consumers empty it; each message goes to one of them",
     .sharing = LAB_TO_ONE,
-    .latency = LAB_NO_LATENCY,
-    .default_window = window_of,
-    .reply_bytes = none,
-    .reply_window = none,
-    .first_operations = half,
-    .client_turn = produce,
-    .server_turn = consume,
+    ALIKE,
 };
 
 const struct lab_pattern lab_pattern_fan_in = {
@@ -72,13 +50,7 @@ const struct lab_pattern lab_pattern_fan_in = {
     .summary = "many send to one: a mailbox",
     .sharing = LAB_TO_ONE,
     .single_receiver = true,
-    .latency = LAB_NO_LATENCY,
-    .default_window = window_of,
-    .reply_bytes = none,
-    .reply_window = none,
-    .first_operations = half,
-    .client_turn = produce,
-    .server_turn = consume,
+    ALIKE,
 };
 
 const struct lab_pattern lab_pattern_fan_out = {
@@ -87,13 +59,7 @@ const struct lab_pattern lab_pattern_fan_out = {
     .sharing = LAB_TO_ONE,
     .single_sender = true,
     .servers_send = true,
-    .latency = LAB_NO_LATENCY,
-    .default_window = window_of,
-    .reply_bytes = none,
-    .reply_window = none,
-    .first_operations = half,
-    .client_turn = produce,
-    .server_turn = consume,
+    ALIKE,
 };
 
 const struct lab_pattern lab_pattern_broadcast = {
@@ -102,11 +68,5 @@ const struct lab_pattern lab_pattern_broadcast = {
     .sharing = LAB_TO_ALL,
     .single_sender = true,
     .servers_send = true,
-    .latency = LAB_NO_LATENCY,
-    .default_window = window_of,
-    .reply_bytes = none,
-    .reply_window = none,
-    .first_operations = half,
-    .client_turn = produce,
-    .server_turn = consume,
+    ALIKE,
 };

@@ -3,29 +3,16 @@
  * is being sent. The window is the same for every transport: how deep its buffers are decides nothing. */
 #include "node/patterns/patterns.h"
 
-enum { IN_FLIGHT_BYTES = 4 << 20, WINDOW_MIN = 2, WINDOW_MAX = 1024 };
-
-static uint32_t window_of(uint64_t size_bytes)
-{
-    uint64_t window = IN_FLIGHT_BYTES / size_bytes;
-    return window < WINDOW_MIN ? WINDOW_MIN : window > WINDOW_MAX ? WINDOW_MAX : (uint32_t)window;
-}
-
 static uint32_t confirmation(uint32_t size_bytes)
 {
     (void)size_bytes;
     return LAB_MESSAGE_MIN;
 }
 
-static uint32_t half(uint32_t window)
-{
-    return window > 1 ? window / 2 : 1;
-}
-
 /* One for each turn that is in flight. */
 static uint32_t confirmations(uint32_t window)
 {
-    return window / half(window);
+    return window / lab_half_window(window);
 }
 
 /* One confirmation, or, for who talks to itself, the turn itself. */
@@ -84,10 +71,10 @@ const struct lab_pattern lab_pattern_stream = {
     .name = "stream",
     .summary = "one after the other, a window of them in flight: throughput",
     .latency = LAB_NO_LATENCY,
-    .default_window = window_of,
+    .default_window = lab_window_of_bytes,
     .reply_bytes = confirmation,
     .reply_window = confirmations,
-    .first_operations = half,
+    .first_operations = lab_half_window,
     .client_turn = client_turn,
     .client_drain = client_drain,
     .server_turn = server_turn,

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+enum { IN_FLIGHT_BYTES = 4 << 20, WINDOW_MIN = 2, WINDOW_MAX = 1024 };
+
 static const struct lab_pattern *const patterns[] = {
     &lab_pattern_pingpong,
     &lab_pattern_stream,
@@ -36,4 +38,38 @@ const char *lab_latency_kind_name(enum lab_latency_kind kind)
         [LAB_BARRIER] = "barrier",
     };
     return kind < LAB_NO_LATENCY ? names[kind] : NULL;
+}
+
+uint32_t lab_window_of_two(uint64_t size_bytes)
+{
+    (void)size_bytes;
+    return 2;
+}
+
+uint32_t lab_window_of_bytes(uint64_t size_bytes)
+{
+    uint64_t window = IN_FLIGHT_BYTES / size_bytes;
+    return window < WINDOW_MIN ? WINDOW_MIN : window > WINDOW_MAX ? WINDOW_MAX : (uint32_t)window;
+}
+
+uint32_t lab_half_window(uint32_t window)
+{
+    return window > 1 ? window / 2 : 1;
+}
+
+uint32_t lab_the_same(uint32_t value)
+{
+    return value;
+}
+
+uint32_t lab_just_one(uint32_t ignored)
+{
+    (void)ignored;
+    return 1;
+}
+
+uint32_t lab_none_at_all(uint32_t ignored)
+{
+    (void)ignored;
+    return 0;
 }
