@@ -1,0 +1,77 @@
+/* What the shared memory of a cell is made of, and whether this machine has enough of it. */
+#include "launcher/plan_making.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Huge pages that one way of an edge takes, at each of its `hops`. */
+static int count_huge_pages(const struct lab_plan_making *making, struct lab_channel channel, uint64_t hops, uint64_t *pages)
+{
+    const struct lab_transport_ops *ops = lab_transport_ops(making->cell->transport);
+    size_t bytes, page = making->site->machine->huge_pages.size;
+    int err = ops ? ops->memory(&channel, &bytes) : -ENOPKG;
+    if (!err)
+        *pages += hops * ((lab_backing_bytes(LAB_BACKING_MEMFD, bytes) + page - 1) / page);
+    return err;
+}
+
+/* An edge between nodes of this machine has a leg at each of them. */
+static int count_hops(const struct lab_plan_cell *cell, uint64_t *ret_hops)
+{
+    *ret_hops = 1;
+    if (cell->pattern->sharing)
+        return 0;
+    size_t count = cell->topology->edge_count(cell->parties);
+    struct lab_edge *edges = calloc(count + 1, sizeof *edges);
+    if (!edges)
+        return lab_plan_no_memory();
+    cell->topology->edges(cell->parties, edges);
+    *ret_hops = count;
+    for (size_t i = 0; i < count; i++)
+        *ret_hops += edges[i].client / cell->workers != edges[i].server / cell->workers;
+    free(edges);
+    return 0;
+}
+
+static int check_huge_pages(struct lab_plan_making *making)
+{
+    struct lab_plan_cell *cell = making->cell;
+    const struct lab_huge_pages *there = &making->site->machine->huge_pages;
+    char mend[LAB_HUGE_PAGES_TEXT];
+    uint64_t wanted = 0, hops = 0;
+    uint32_t size = (uint32_t)cell->size_bytes;
+    const struct lab_channel forward = {
+        .transport = cell->transport, .wait = cell->wait, .backing = cell->backing, .message_max = size, .window = cell->window, .batch = cell->batch,
+        .seats = {cell->seats[LAB_TX], cell->seats[LAB_RX]}};
+    struct lab_channel backward = forward;
+    backward.message_max = cell->pattern->reply_bytes(size);
+    backward.window = cell->pattern->reply_window(cell->window);
+    backward.batch = 1;
+    int err = count_hops(cell, &hops);
+    if (err)
+        return err;
+    err = there->size ? count_huge_pages(making, forward, hops, &wanted) : 0;
+    if (!err && there->size && !cell->pattern->sharing)
+        err = count_huge_pages(making, backward, hops, &wanted);
+    if (err)
+        return lab_plan_skip(making, "%s", lab_error_last()->text);
+    return there->size && wanted <= there->free ? 0 : lab_plan_skip(making, "backing: %s", lab_huge_pages_mend(there, wanted, mend));
+}
+
+int lab_plan_back(struct lab_plan_making *making)
+{
+    struct lab_plan_cell *cell = making->cell;
+    const char *name = cell->asked[LAB_AXIS_BACKING];
+    if (lab_backing_named(name, &cell->backing))
+        return lab_plan_skip(making, "the backing %s is not in this version", name);
+    if (cell->backing == LAB_BACKING_MEMFD)
+        return 0;
+    if (strcmp(cell->transport->name, cell->asked[LAB_AXIS_TRANSPORT]) != 0 || !(cell->transport->caps & LAB_CAP_BACKING))
+        return lab_plan_skip(making, "backing: %s is what shared memory is made of, and %s has none of ours", name, cell->asked[LAB_AXIS_TRANSPORT]);
+    if (lab_plan_elsewhere(making))
+        return 0; /* what there is on other machines, they will tell */
+    if (lab_backing_usable(cell->backing))
+        return lab_plan_skip(making, "backing: %s: %s", name, lab_error_last()->text);
+    return cell->backing == LAB_BACKING_HUGEPAGE ? check_huge_pages(making) : 0;
+}
