@@ -613,7 +613,7 @@ static void *tease(void *subject)
 static void a_message_that_is_taken_back_is_not_lent(void **state)
 {
     (void)state;
-    enum { LENT = 200000 };
+    enum { LENT = 50000 };
     struct teaser teaser = {.over = false};
     rig_init(&teaser.rig, config_of(64, 60, 32));
     struct lab_ring_consumer fresh = teaser.rig.consumer;
