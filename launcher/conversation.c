@@ -104,7 +104,6 @@ static int begin(struct lab_conversation *talk)
     err = lab_talk_await(talk, LAB_PEER_GREETED, deadline_ns, "HELLO");
     if (!err)
         err = note_hosts(talk);
-    talk->all_greeted = !err;
     return err;
 }
 
@@ -304,7 +303,7 @@ bool lab_conversation_over(const struct lab_conversation *talk)
 
 bool lab_conversation_greeted(const struct lab_conversation *talk)
 {
-    return talk && talk->all_greeted;
+    return talk && lab_peers_behind(talk->peers, LAB_PEER_GREETED) < 0;
 }
 
 int lab_conversation_signal(const struct lab_conversation *talk)

@@ -27,7 +27,7 @@ struct lab_conversation {
     bool unheard;                /* frames may be left from the last hearing */
     sigset_t mask_before;
     bool apart;                  /* the hosts are those of a user's mpirun */
-    bool over, all_greeted, leaving;
+    bool over, leaving;
     enum lab_certainty certainty;    /* of `failure`, once over */
     uint64_t better_until_ns;    /* how long a better reason is waited for */
     uint64_t ready_ns;           /* what the current launch took to become READY */
