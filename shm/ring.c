@@ -60,7 +60,7 @@ int lab_ring_shape(const struct lab_ring_config *config, struct lab_ring_shape *
     uint32_t least = at_least(config->window, config->batch < LAB_RING_WINDOW_MAX ? config->batch : LAB_RING_WINDOW_MAX);
     shape.slots = power_of_two(at_least(least, SLOTS_MIN));
     size_t spread = SPREAD_BYTES / (config->siblings + (size_t)1);
-    while (!shape.marked && shape.slots < LAB_RING_WINDOW_MAX && (size_t)shape.slots * shape.stride < spread)
+    while (!shape.marked && (size_t)shape.slots * shape.stride < spread)
         shape.slots *= 2;
     shape.batch = config->batch < shape.slots ? config->batch : shape.slots;
     uint32_t spare = shape.slots - config->window + 1, quarter = shape.slots / 4;
@@ -158,6 +158,26 @@ void lab_ring_hangup(void *memory, enum lab_ring_side dead)
 
 /* ---- the ways that are not taken for every message ---- */
 
+/* Before the count that makes them readable is published, and `even` is taken back before a length that it is not. */
+void lab_ring_write_lengths(struct lab_ring_producer *p, uint32_t count)
+{
+    const struct lab_ring_view *view = &p->view;
+    uint32_t before = p->even;
+    if (p->lent != p->run)
+        p->even = p->alike = 0;
+    p->run = p->lent;
+    for (uint32_t i = 0; i < count; i++) {
+        _Atomic uint32_t *length = &view->lengths[(p->head + i) & view->mask];
+        if (atomic_load_explicit(length, memory_order_relaxed) != p->lent)
+            atomic_store_explicit(length, p->lent, memory_order_relaxed);
+    }
+    p->alike = lab_ring_least(p->alike + count, view->mask + 1);
+    if (p->alike > view->mask)
+        p->even = p->lent;
+    if (p->even != before)
+        atomic_store_explicit(&view->shared->even, p->even, memory_order_relaxed);
+}
+
 static bool room(void *subject)
 {
     const struct lab_ring_producer *p = subject;
@@ -222,23 +242,27 @@ int lab_ring_borrow_late(struct lab_ring_consumer *c, uint32_t want, uint64_t de
         return lab_refuse(EPIPE, "the producer of the ring is gone");
     if (err)
         return err;
-    c->there = lab_ring_let_get_ahead(&c->patience, view->shared, c->tail, c->there);
+    if (lab_ring_let_get_ahead(&c->patience, view->shared, c->tail, c->there) != c->there)
+        lab_ring_look_at_count(c);
     /* It was there; a producer that has taken it back is no producer. */
     uint32_t length = 0;
     if (!lab_ring_look_for_message(c, &length) || !lab_ring_can_be(c, length))
         return lab_refuse(EBADMSG, "the producer says that there are %llu messages, the first of %u bytes, in a ring of %u of at most %u",
                           (unsigned long long)(c->there - c->tail), length, view->mask + 1, view->message_max);
     c->length = length;
-    c->known = 1;
+    c->known = lab_ring_alike(c);
     return lab_ring_borrow_more(c, want, ret_span);
 }
 
 int lab_ring_borrow_more(struct lab_ring_consumer *c, uint32_t want, struct lab_span *ret_span)
 {
     const struct lab_ring_view *view = &c->view;
-    uint64_t there = view->lengths && c->there - c->tail < want ? atomic_load_explicit(&view->shared->committed, memory_order_acquire) : c->there;
-    if (there - c->tail <= view->mask + UINT64_C(1))
-        c->there = there;
+    uint64_t before = c->there;
+    if (view->lengths && before - c->tail < want)
+        lab_ring_look_at_count(c);
+    if (c->there - c->tail > view->mask + UINT64_C(1))
+        c->there = before;
+    c->known = at_least(c->known, lab_ring_alike(c));
     uint32_t most = lab_ring_least(want, lab_ring_in_one_piece(view, c->tail));
     if (c->there - c->tail < most)
         most = (uint32_t)(c->there - c->tail);

@@ -27,8 +27,9 @@
  *
  * In a *counted* ring the producer publishes how many messages it has committed, one word for all of them, and the consumer looks
  * at that word only when it has taken everything that it knew of: the more it lags, the less the two meet. The lengths lie in an
- * array of their own that is written only where a length differs from the one a lap ago, so that a stream of equal messages moves
- * nothing but the messages.
+ * array of their own that is written only where a length differs from the one a lap ago; and when a whole lap had one length the
+ * producer says so beside the count (`even`). Nobody looks at the array then: a stream of equal messages moves nothing but the
+ * messages, and how many of them are there is all that is to be known.
  *
  * How many slots there are matters as much. A marked ring has just its window: the lines of a ping-pong are then always the same
  * few, and what prefetchers fetch besides does not get in the way (48 bytes: 45 ns with 2 slots, 57 with 16, 80 with 128, where a
@@ -88,6 +89,7 @@ struct lab_ring_shared {
     _Atomic uint32_t gone[2];  /* by lab_ring_side: closed or dead */
     /* The producer's; counted rings only. */
     _Alignas(LAB_RING_LINE) _Atomic uint64_t committed; /* messages */
+    _Atomic uint32_t even;                              /* the length that the whole array of lengths holds; 0: it holds several */
     /* The consumer's. */
     _Alignas(LAB_RING_LINE) _Atomic uint64_t released; /* messages */
     /* Where each side sleeps; written by both. */
@@ -114,6 +116,8 @@ struct lab_ring_producer {
     uint32_t batch;
     uint32_t refresh;   /* with no more room than this known, it looks again when there is time: after a commit */
     uint32_t lent;      /* length that was reserved */
+    uint32_t even;      /* as is published; a length that it is not has to be written for each message */
+    uint32_t alike, run; /* so many messages in a row, up to a lap of them, had this length */
 };
 
 /* Of a consumer that has caught up. */
@@ -129,6 +133,7 @@ struct lab_ring_consumer {
     uint64_t published; /* messages released, as the producer knows */
     uint32_t known;     /* messages from `tail` on that have one length ... */
     uint32_t length;    /* ... this one */
+    uint32_t even;      /* what the producer said when `there` was read */
     uint32_t lazy;
     struct lab_ring_patience patience;
 };
@@ -168,6 +173,7 @@ int lab_ring_reserve_late(struct lab_ring_producer *producer, uint32_t length, u
                           struct lab_span *ret_span);
 int lab_ring_borrow_late(struct lab_ring_consumer *consumer, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span);
 int lab_ring_borrow_more(struct lab_ring_consumer *consumer, uint32_t want, struct lab_span *ret_span);
+void lab_ring_write_lengths(struct lab_ring_producer *producer, uint32_t count);
 void lab_ring_publish(struct lab_ring_consumer *consumer);
 
 /* A consumer at `tail` of a counted ring, which had caught up and now knows of messages before `there`, lets the producer get ahead
@@ -245,14 +251,9 @@ static inline void lab_ring_look_for_room(struct lab_ring_producer *p)
 
 static inline void lab_ring_publish_counted(struct lab_ring_producer *p, uint32_t count)
 {
-    const struct lab_ring_view *view = &p->view;
-    uint64_t head = p->head;
-    for (uint32_t i = 0; i < count; i++) {
-        _Atomic uint32_t *length = &view->lengths[(head + i) & view->mask];
-        if (!LAB_RING_LIKELY(atomic_load_explicit(length, memory_order_relaxed) == p->lent))
-            atomic_store_explicit(length, p->lent, memory_order_relaxed);
-    }
-    atomic_store_explicit(&view->shared->committed, head + count, memory_order_release);
+    if (!LAB_RING_LIKELY(p->lent && p->lent == p->even))
+        lab_ring_write_lengths(p, count);
+    atomic_store_explicit(&p->view.shared->committed, p->head + count, memory_order_release);
 }
 
 /* The first `count` of the messages that are lent can be seen from here on. */
@@ -278,6 +279,14 @@ static inline void lab_ring_commit(struct lab_ring_producer *p, uint32_t count)
     lab_wait_wake_by(&view->plan, &view->shared->consumer_sleeps);
 }
 
+/* `even` is read after the count. It may be younger: then too it speaks of all slots, those that are not released included. */
+static inline void lab_ring_look_at_count(struct lab_ring_consumer *c)
+{
+    const struct lab_ring_shared *shared = c->view.shared;
+    c->there = atomic_load_explicit(&shared->committed, memory_order_acquire);
+    c->even = atomic_load_explicit(&shared->even, memory_order_relaxed);
+}
+
 /* Whether there is a message at `tail` that was not known; `ret_length` is its length, unchecked. */
 static inline bool lab_ring_look_for_message(struct lab_ring_consumer *c, uint32_t *ret_length)
 {
@@ -290,18 +299,26 @@ static inline bool lab_ring_look_for_message(struct lab_ring_consumer *c, uint32
         return c->there != tail;
     }
     if (c->there == tail) {
-        c->there = atomic_load_explicit(&view->shared->committed, memory_order_acquire);
+        lab_ring_look_at_count(c);
         if (c->there == tail)
             return false;
     }
-    *ret_length = atomic_load_explicit(&view->lengths[tail & view->mask], memory_order_relaxed);
+    *ret_length = c->even ? c->even : atomic_load_explicit(&view->lengths[tail & view->mask], memory_order_relaxed);
     return true;
 }
 
 /* Whether that message can be: its length, and that there are so many. */
 static inline bool lab_ring_can_be(const struct lab_ring_consumer *c, uint32_t length)
 {
-    return length <= c->view.message_max && c->there - c->tail <= c->view.mask + UINT64_C(1);
+    return length <= c->view.message_max && c->there - c->tail - 1 <= c->view.mask;
+}
+
+/* Of the messages that are there, in one piece, those that need not be looked at to know that they are as long as the first. */
+static inline uint32_t lab_ring_alike(const struct lab_ring_consumer *c)
+{
+    uint64_t there = c->there - c->tail;
+    uint32_t piece = lab_ring_in_one_piece(&c->view, c->tail);
+    return !c->even || c->even != c->length ? 1 : there < piece ? (uint32_t)there : piece;
 }
 
 static inline void lab_ring_show(const struct lab_ring_consumer *c, uint32_t want, struct lab_span *ret_span)
@@ -322,7 +339,7 @@ static inline int lab_ring_borrow(struct lab_ring_consumer *c, uint32_t want, ui
         if (!LAB_RING_LIKELY(there))
             return lab_ring_borrow_late(c, want, deadline_ns, ret_span);
         c->length = length;
-        c->known = 1;
+        c->known = lab_ring_alike(c);
     }
     if (c->known < want)
         return lab_ring_borrow_more(c, want, ret_span);

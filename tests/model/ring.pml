@@ -12,9 +12,11 @@
  * holds:  at least 20000 states  -DSLOTS=4 -DWINDOW=3 -DLAZY=2 -DBATCH=2 -DPOLLING
  * holds:  at least 20000 states  -DSLOTS=4 -DWINDOW=2 -DLAZY=3 -DBATCH=1 -DPOLLING
  * holds:  at least 20000 states  -DSLOTS=2 -DWINDOW=1 -DLAZY=2 -DBATCH=2 -DMESSAGES=4
+ * holds:  at least 20000 states  -DSLOTS=2 -DWINDOW=2 -DLAZY=1 -DBATCH=2 -DPOLLING -DMESSAGES=8
  * caught: damage                -DMARKED -DSLOTS=2 -DWINDOW=2 -DLAZY=1 -DBATCH=1 -DPOLLING -DPUBLISH_BEFORE_WRITE
  * caught: damage                -DSLOTS=4 -DWINDOW=3 -DLAZY=2 -DBATCH=2 -DPOLLING -DPUBLISH_BEFORE_WRITE
  * caught: damage                -DSLOTS=4 -DWINDOW=3 -DLAZY=2 -DBATCH=2 -DPOLLING -DLENGTH_AFTER_COUNT
+ * caught: damage                -DSLOTS=2 -DWINDOW=2 -DLAZY=1 -DBATCH=2 -DPOLLING -DEVEN_BEFORE_COUNT
  * caught: damage                -DSLOTS=4 -DWINDOW=3 -DLAZY=2 -DBATCH=2 -DPOLLING -DRELEASE_BEFORE_READ
  * caught: damage                -DMARKED -DSLOTS=2 -DWINDOW=2 -DLAZY=1 -DBATCH=1 -DPOLLING -DNO_LAP_IN_MARK
  * caught: damage                -DSLOTS=4 -DWINDOW=3 -DLAZY=3 -DBATCH=1 -DPOLLING
@@ -50,6 +52,7 @@ byte length_in_mark[SLOTS]; /* ... and the length, in the same word */
 #else
 byte lengths[SLOTS];
 byte committed;
+byte even; /* the length that all slots have; 0: they have several */
 #endif
 byte released;
 
@@ -74,6 +77,9 @@ inline hangup(p)
 /* ---- the producer ---- */
 
 byte head, room_to = SLOTS, count, i;
+#ifndef MARKED
+byte alike, kind; /* so many messages in a row, up to a lap of them, had this length */
+#endif
 
 inline reserve()
 {
@@ -110,11 +116,19 @@ inline write_lengths()
 #ifdef MARKED
     skip
 #else
-    i = 0;
+    atomic {
+        alike = (LENGTH(head) == kind -> alike : 0);
+        kind = LENGTH(head);
+        i = (LENGTH(head) == even -> count : 0)
+    }
     do
     :: i < count -> atomic { lengths[SLOT(head + i)] = LENGTH(head + i); i++ }
     :: else -> break
-    od
+    od;
+    atomic {
+        alike = (alike + count < SLOTS -> alike + count : SLOTS);
+        even = (alike == SLOTS -> kind : 0)
+    }
 #endif
 }
 
@@ -184,6 +198,9 @@ active proctype producer() MORTAL(PRODUCER)
 /* ---- the consumer ---- */
 
 byte tail, there, published, length, half;
+#ifndef MARKED
+byte told; /* what `even` was when the count was read */
+#endif
 
 #ifdef MARKED
 #define THERE (mark[SLOT(tail)] == MARK(tail))
@@ -217,16 +234,24 @@ inline borrow()
     if
     :: hung_up[CONSUMER]
     :: else ->
-        atomic {
 #ifdef MARKED
+        atomic {
             there = tail + 1;
             length = length_in_mark[SLOT(tail)]
-#else
-            there = (there == tail -> committed : there)
-#endif
         }
-#ifndef MARKED
-        length = lengths[SLOT(tail)]
+#else
+        if
+        :: there == tail ->
+#ifdef EVEN_BEFORE_COUNT
+            told = even;
+            there = committed
+#else
+            there = committed;
+            told = even
+#endif
+        :: else
+        fi;
+        length = (told -> told : lengths[SLOT(tail)])
 #endif
     fi
 }

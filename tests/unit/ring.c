@@ -399,6 +399,33 @@ static void one_span_holds_messages_of_one_length(void **state)
     rig_fini(&rig);
 }
 
+/* What is said of a whole lap at once holds for those who lag as well: messages of the old length, unread, in front of one of another. */
+static void a_lap_of_one_length_is_told_and_taken_back(void **state)
+{
+    (void)state;
+    enum { LAG = 5, MORE = 3 };
+    struct rig rig;
+    rig_init(&rig, config_of(64, 1024, 32));
+    const _Atomic uint32_t *even = &rig.producer.view.shared->even;
+    uint32_t sent = 0, received = 0;
+    for (int time = 0; time < 2; time++) {
+        for (uint32_t i = 0; i < 2 * rig.shape.slots; i++) {
+            lab_assert_ok(try_send(&rig, sent++, 8));
+            if (sent - received > LAG)
+                assert_int_equal(try_receive(&rig, received++), 8);
+        }
+        assert_int_equal(*even, 8);
+        uint32_t other = sent;
+        lab_assert_ok(try_send(&rig, sent++, 9));
+        assert_int_equal(*even, 0);
+        for (int i = 0; i < MORE; i++)
+            lab_assert_ok(try_send(&rig, sent++, 8));
+        for (; received < sent; received++)
+            assert_int_equal(try_receive(&rig, received), received == other ? 9 : 8);
+    }
+    rig_fini(&rig);
+}
+
 /* Random loans of both sides against a model of what is in flight. */
 static uint32_t draw(uint64_t *state, uint32_t below)
 {
@@ -578,6 +605,7 @@ static void whatever_a_producer_says_no_memory_outside_is_lent(void **state)
         if (rig.consumer.view.lengths)
             for (uint32_t m = 1; m < 4; m++)
                 atomic_store(&rig.consumer.view.lengths[(rig.consumer.tail + m) & rig.consumer.view.mask], draw(&seed, 80));
+        atomic_store(&rig.consumer.view.shared->even, draw(&seed, 2) ? 0 : draw(&seed, 80));
         claim(&rig, draw(&seed, i % 2 ? 40 : UINT32_MAX), draw(&seed, 80));
         struct lab_span span = {0};
         int err = lab_ring_borrow(&rig.consumer, draw(&seed, 300) + 1, 0, &span);
@@ -675,6 +703,7 @@ int main(void)
         cmocka_unit_test(places_that_are_not_committed_are_lent_again),
         cmocka_unit_test(messages_that_are_not_released_are_borrowed_again),
         cmocka_unit_test(one_span_holds_messages_of_one_length),
+        cmocka_unit_test(a_lap_of_one_length_is_told_and_taken_back),
         cmocka_unit_test(random_loans_agree_with_a_model),
         cmocka_unit_test(positions_may_run_over_in_marks),
         cmocka_unit_test(what_a_dead_producer_sent_is_received_first),
