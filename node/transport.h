@@ -147,6 +147,11 @@ struct lab_transport_ops {
     int (*borrow)(struct lab_end *end, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span);
     void (*release)(struct lab_end *end, uint32_t count);
 
+    /* Optional: as `reserve`, for messages that are sent one by one. If the tally has a word, messages are sent with it, each by itself
+     * and without a call, whatever channel.batch is, and `commit` of just those ends the loan; else one place is lent. */
+    int (*reserve_ahead)(struct lab_end *end, uint32_t length, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span,
+                         struct lab_tally *ret_tally);
+
     /* LAB_CAP_WORLD only: enters the world that this process was started in. Blocks until all its ranks do so. */
     int (*enter)(void);
 

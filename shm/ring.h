@@ -207,20 +207,23 @@ static inline uint32_t lab_ring_in_one_piece(const struct lab_ring_view *view, u
     return view->mask + 1 - ((uint32_t)position & view->mask);
 }
 
-static inline void lab_ring_lend(struct lab_ring_producer *p, uint32_t length, uint32_t want, struct lab_span *ret_span)
+static inline void lab_ring_lend_up_to(struct lab_ring_producer *p, uint32_t length, uint32_t want, struct lab_span *ret_span)
 {
     const struct lab_ring_view *view = &p->view;
     uint64_t head = p->head;
     uint32_t count = 1;
-    if (want > 1) {
-        count = lab_ring_least(want, lab_ring_least(p->batch, lab_ring_in_one_piece(view, head)));
-        count = lab_ring_least(count, (uint32_t)(p->room_to - head));
-    }
+    if (want > 1)
+        count = lab_ring_least(want, lab_ring_least((uint32_t)(p->room_to - head), lab_ring_in_one_piece(view, head)));
     p->lent = length;
     ret_span->at = lab_ring_place(view, head);
     ret_span->stride = view->stride;
     ret_span->length = length;
     ret_span->count = count;
+}
+
+static inline void lab_ring_lend(struct lab_ring_producer *p, uint32_t length, uint32_t want, struct lab_span *ret_span)
+{
+    lab_ring_lend_up_to(p, length, lab_ring_least(want, p->batch), ret_span);
 }
 
 /* Whether a place can be lent without further ado. */
@@ -238,6 +241,21 @@ static inline int lab_ring_reserve(struct lab_ring_producer *p, uint32_t length,
     if (!LAB_RING_LIKELY(lab_ring_has_place(p, length)))
         return lab_ring_reserve_late(p, length, want, deadline_ns, ret_span);
     lab_ring_lend(p, length, want, ret_span);
+    return 0;
+}
+
+/* As reserve, for messages that are sent one by one: where a count is all that there is to publish, and nobody sleeps, as many places
+ * as are wanted are lent ahead, and the tally sends each message by itself (lab_tally_one). A span with a tally ends with the
+ * commit of just those that were sent with it; one without has one place, and is sent by commit. */
+static inline int lab_ring_reserve_ahead(struct lab_ring_producer *p, uint32_t length, uint32_t want, uint64_t deadline_ns,
+                                         struct lab_span *ret_span, struct lab_tally *ret_tally)
+{
+    bool ahead = p->even && p->even == length && !p->view.plan.sleeps && lab_ring_has_place(p, length);
+    ret_tally->sent = ahead ? &p->view.shared->committed : NULL;
+    ret_tally->count = p->head;
+    if (!LAB_RING_LIKELY(ahead))
+        return lab_ring_reserve(p, length, 1, deadline_ns, ret_span);
+    lab_ring_lend_up_to(p, length, want, ret_span);
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #ifndef LAB_SHM_SPAN_H
 #define LAB_SHM_SPAN_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,5 +13,17 @@ struct lab_span {
     uint32_t length; /* of each message, bytes */
     uint32_t count;
 };
+
+/* Sends messages of a span one at a time, without a call for each: when a message was written, lab_tally_one() makes it visible, and
+ * those before it were. For structures that publish a count, and for messages of which nothing else is to be published. */
+struct lab_tally {
+    _Atomic uint64_t *sent; /* NULL: this span is sent as a whole */
+    uint64_t count;         /* as `*sent` is now */
+};
+
+static inline void lab_tally_one(struct lab_tally *tally)
+{
+    atomic_store_explicit(tally->sent, ++tally->count, memory_order_release);
+}
 
 #endif

@@ -78,25 +78,29 @@ void lab_lane_fini(struct lab_lane *lane)
 
 /* ---- sending ---- */
 
-/* One by one: reserving, writing and committing are all there is, and the size is known to the compiler where it matters. */
+/* One by one: lent ahead where the transport can, but written and sent one after the other, without a call for each. */
 static inline __attribute__((always_inline)) int put_singly(struct lab_lane *lane, uint32_t size, uint32_t count, uint32_t last_flags,
                                                             uint64_t deadline_ns)
 {
     struct lab_end *end = lane->end;
     const struct lab_transport_ops *ops = end->ops;
-    uint32_t next = lane->next, begin = next;
-    int err = 0;
-    for (; count; count--, next++) {
+    while (count) {
         struct lab_span span;
-        err = ops->reserve(end, size, 1, deadline_ns, &span);
+        struct lab_tally tally = {0};
+        int err = count > 1 && ops->reserve_ahead ? ops->reserve_ahead(end, size, count, deadline_ns, &span, &tally)
+                                                  : ops->reserve(end, size, 1, deadline_ns, &span);
         if (err)
-            break;
-        fill_one(&lane->stencil, span.at, size, next, count > 1 ? 0 : last_flags);
-        ops->commit(end, 1);
+            return err;
+        count -= span.count;
+        if (tally.sent)
+            fill_span(&lane->stencil, &span, size, lane->next, count ? 0 : last_flags, &tally);
+        else
+            fill_one(&lane->stencil, span.at, size, lane->next, count ? 0 : last_flags);
+        ops->commit(end, span.count);
+        lane->next += span.count;
+        lane->account.sent += span.count;
     }
-    lane->next = next;
-    lane->account.sent += next - begin;
-    return err;
+    return 0;
 }
 
 static int put_in_batches(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
@@ -121,10 +125,11 @@ static int put_in_batches(struct lab_lane *lane, uint32_t count, uint32_t last_f
 static int put_lent(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
 {
     switch (lane->end->channel.batch == 1 ? lane->stencil.size : 0) {
+    case 0: return put_in_batches(lane, count, last_flags, deadline_ns);
     case 8: return put_singly(lane, 8, count, last_flags, deadline_ns);
     case 48: return put_singly(lane, 48, count, last_flags, deadline_ns);
     case 64: return put_singly(lane, 64, count, last_flags, deadline_ns);
-    default: return put_in_batches(lane, count, last_flags, deadline_ns);
+    default: return put_singly(lane, lane->stencil.size, count, last_flags, deadline_ns);
     }
 }
 
@@ -245,72 +250,45 @@ static uint32_t read_one_by_one(struct lab_lane *lane, const struct lab_span *sp
     return span->count;
 }
 
-/* One by one, as put_singly: as many as `want`, or until one has flags; whatever is not exactly what was expected goes the slow
- * way. Waits for the first one only. */
-static inline __attribute__((always_inline)) int take_singly(struct lab_lane *lane, uint32_t size, uint32_t want, uint64_t deadline_ns,
-                                                             uint32_t *ret_count, uint32_t *ret_flags)
+/* As many as `want`, or until one has flags; what is not exactly as it should be goes the slow way. A message that was sent by itself
+ * need not be taken by itself: what is there is taken together, up to TOGETHER. */
+static inline __attribute__((always_inline)) int take_in_spans(struct lab_lane *lane, uint32_t size, uint32_t want, uint64_t deadline_ns,
+                                                               uint32_t *ret_count, uint32_t *ret_flags)
 {
+    enum { TOGETHER = 64 };
     struct lab_end *end = lane->end;
     const struct lab_transport_ops *ops = end->ops;
-    uint32_t next = lane->next, count = 0, flags = 0;
+    uint32_t batch = end->channel.batch > TOGETHER ? end->channel.batch : TOGETHER, count = 0, flags = 0;
     int err = 0;
     lab_lane_settle(lane);
     while (count < want && !flags) {
         struct lab_span span;
-        uint64_t word0;
-        err = ops->borrow(end, 1, deadline_ns, &span);
+        err = ops->borrow(end, want - count < batch ? want - count : batch, deadline_ns, &span);
         if (err)
             break;
-        if (span.length == size && read_one(span.at, size, true, &word0) && (uint32_t)word0 == next) {
-            next++;
-            flags = flags_of(word0);
-            lane->account.received++;
-        } else {
-            lane->next = next;
-            read_one_by_one(lane, &span, &flags);
-            next = lane->next;
+        uint32_t read = 0;
+        if (lane->verify_all && span.length == size)
+            read = check_span(&span, size, lane->next, &flags);
+        lane->next += read;
+        lane->account.received += read;
+        if (read < span.count && !flags) {
+            struct lab_span rest = span;
+            rest.at += read * span.stride;
+            rest.count -= read;
+            read += read_one_by_one(lane, &rest, &flags);
         }
-        count++;
+        count += read;
         if (want == 1)
             lane->unreleased = true;
         else
-            ops->release(end, 1);
+            ops->release(end, read);
     }
-    lane->next = next;
     *ret_count = count;
     *ret_flags = flags;
     return count ? 0 : err;
 }
 
-static int take_in_batches(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count, uint32_t *ret_flags)
-{
-    struct lab_end *end = lane->end;
-    const struct lab_transport_ops *ops = end->ops;
-    uint32_t batch = end->channel.batch;
-    struct lab_span span;
-    int err = ops->borrow(end, want < batch ? want : batch, deadline_ns, &span);
-    if (err)
-        return err;
-
-    uint32_t read = 0, flags = 0;
-    if (lane->verify_all) {
-        read = lab_message_check(&lane->stencil, &span, lane->next, &flags);
-        lane->next += read;
-        lane->account.received += read;
-    }
-    if (read < span.count && !flags) {
-        struct lab_span rest = span;
-        rest.at += read * span.stride;
-        rest.count -= read;
-        read += read_one_by_one(lane, &rest, &flags);
-    }
-    ops->release(end, read);
-    *ret_count = read;
-    *ret_flags = flags;
-    return 0;
-}
-
-/* Of a shared channel: as take_in_batches, with an account for each sender. */
+/* Of a shared channel: what one operation gives, with an account for each sender. */
 static inline __attribute__((always_inline)) int take_share(struct lab_lane *lane, uint32_t size, uint32_t want, uint64_t deadline_ns,
                                                             uint32_t *ret_count, uint32_t *ret_flags)
 {
@@ -346,11 +324,11 @@ static int take_lent(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns,
         case 64: return take_share(lane, 64, want, deadline_ns, ret_count, ret_flags);
         default: return take_share(lane, lane->stencil.size, want, deadline_ns, ret_count, ret_flags);
         }
-    switch (lane->end->channel.batch == 1 && lane->verify_all ? lane->stencil.size : 0) {
-    case 8: return take_singly(lane, 8, want, deadline_ns, ret_count, ret_flags);
-    case 48: return take_singly(lane, 48, want, deadline_ns, ret_count, ret_flags);
-    case 64: return take_singly(lane, 64, want, deadline_ns, ret_count, ret_flags);
-    default: return take_in_batches(lane, want, deadline_ns, ret_count, ret_flags);
+    switch (lane->stencil.size) {
+    case 8: return take_in_spans(lane, 8, want, deadline_ns, ret_count, ret_flags);
+    case 48: return take_in_spans(lane, 48, want, deadline_ns, ret_count, ret_flags);
+    case 64: return take_in_spans(lane, 64, want, deadline_ns, ret_count, ret_flags);
+    default: return take_in_spans(lane, lane->stencil.size, want, deadline_ns, ret_count, ret_flags);
     }
 }
 

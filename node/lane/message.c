@@ -39,30 +39,13 @@ void lab_stencil_fini(struct lab_stencil *stencil)
     stencil->body = NULL;
 }
 
-LAB_INLINE void fill_span(const struct lab_stencil *stencil, const struct lab_span *span, uint32_t size, uint32_t first, uint32_t last_flags)
-{
-    unsigned char *to = span->at;
-    size_t stride = span->stride;
-    uint32_t last = first + span->count - 1;
-    while (first != last) {
-        uint32_t count = is_small(size) ? in_one_run(first, last - first) : 1;
-        if (is_small(size))
-            fill_run(stencil, to, stride, size, first, count);
-        else
-            fill_one(stencil, to, size, first, 0);
-        first += count;
-        to += count * stride;
-    }
-    fill_one(stencil, to, size, last, last_flags);
-}
-
 void lab_message_fill(const struct lab_stencil *stencil, const struct lab_span *span, uint32_t first, uint32_t last_flags)
 {
     switch (stencil->size) {
-    case 8: fill_span(stencil, span, 8, first, last_flags); break;
-    case 48: fill_span(stencil, span, 48, first, last_flags); break;
-    case 64: fill_span(stencil, span, 64, first, last_flags); break;
-    default: fill_span(stencil, span, stencil->size, first, last_flags); break;
+    case 8: fill_span(stencil, span, 8, first, last_flags, NULL); break;
+    case 48: fill_span(stencil, span, 48, first, last_flags, NULL); break;
+    case 64: fill_span(stencil, span, 64, first, last_flags, NULL); break;
+    default: fill_span(stencil, span, stencil->size, first, last_flags, NULL); break;
     }
 }
 
@@ -89,35 +72,6 @@ bool lab_message_read(const unsigned char *message, uint32_t length, bool whole,
         .sequence = (uint32_t)word0, .flags = flags_of(word0), .sender = sender_of(word0),
     };
     return true;
-}
-
-/* How many of the messages, up to `count`, are as they should be without looking at them one by one. The first one says who sends;
- * whatever is not exactly what follows from it, be it the flags of the last one, has to be looked at. */
-LAB_INLINE uint32_t check_run(const unsigned char *at, size_t stride, uint32_t size, uint32_t first, uint32_t count)
-{
-    uint64_t label;
-    if (!is_small(size) || count < 2 || !read_one(at, size, true, &label) || (uint32_t)label != first || flags_of(label))
-        return 0;
-    uint32_t run = in_one_run(first, count - 1);
-    return is_run(at, stride, size, label, run) ? run : 0;
-}
-
-LAB_INLINE uint32_t check_span(const struct lab_span *span, uint32_t size, uint32_t first, uint32_t *ret_flags)
-{
-    const unsigned char *at = span->at;
-    size_t stride = span->stride;
-    uint32_t count = span->count, read = check_run(at, stride, size, first, count);
-    for (at += read * stride; read < count; read++, at += stride) {
-        uint64_t word0;
-        if (!read_one(at, size, true, &word0) || (uint32_t)word0 != first + read)
-            return read;
-        uint32_t flags = flags_of(word0);
-        if (flags) {
-            *ret_flags = flags;
-            return read + 1;
-        }
-    }
-    return count;
 }
 
 uint32_t lab_message_check(const struct lab_stencil *stencil, const struct lab_span *span, uint32_t first, uint32_t *ret_flags)

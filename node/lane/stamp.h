@@ -127,13 +127,22 @@ LAB_INLINE bool is_small(uint32_t size)
     return size == 8 || (size <= 64 && size % 16 == 0);
 }
 
-/* Messages of one run without flags, of a small size that the compiler knows. */
-LAB_INLINE void fill_run(const struct lab_stencil *stencil, unsigned char *to, size_t stride, uint32_t size, uint32_t first, uint32_t count)
+LAB_INLINE void tell(struct lab_tally *tally)
+{
+    if (tally)
+        lab_tally_one(tally);
+}
+
+/* Messages of one run without flags, of a small size that the compiler knows; each is sent as it is done where there is a tally. */
+LAB_INLINE void fill_run(const struct lab_stencil *stencil, unsigned char *to, size_t stride, uint32_t size, uint32_t first, uint32_t count,
+                         struct lab_tally *tally)
 {
     if (size == 8) {
         uint64_t label = label_word(stencil, size, first, 0);
-        for (; count; count--, to += stride, label += LAB_NEXT_LABEL)
+        for (; count; count--, to += stride, label += LAB_NEXT_LABEL) {
             store(to, label);
+            tell(tally);
+        }
         return;
     }
     unsigned char message[64];
@@ -141,11 +150,34 @@ LAB_INLINE void fill_run(const struct lab_stencil *stencil, unsigned char *to, s
     lab_words words[4], label_step = {LAB_NEXT_LABEL, (LAB_NEXT_LABEL + stencil->salted) * LAB_ODD_B}, step = {LAB_ODD_B, LAB_ODD_B};
     for (uint32_t w = 0; w < size / 16; w++)
         words[w] = load2(message + w * 16);
-    for (; count; count--, to += stride)
+    for (; count; count--, to += stride) {
         for (uint32_t w = 0; w < size / 16; w++) {
             store2(to + w * 16, words[w]);
             words[w] += w ? step : label_step;
         }
+        tell(tally);
+    }
+}
+
+LAB_INLINE void fill_span(const struct lab_stencil *stencil, const struct lab_span *span, uint32_t size, uint32_t first, uint32_t last_flags,
+                          struct lab_tally *tally)
+{
+    unsigned char *to = span->at;
+    size_t stride = span->stride;
+    uint32_t last = first + span->count - 1;
+    while (first != last) {
+        uint32_t count = is_small(size) ? in_one_run(first, last - first) : 1;
+        if (is_small(size)) {
+            fill_run(stencil, to, stride, size, first, count, tally);
+        } else {
+            fill_one(stencil, to, size, first, 0);
+            tell(tally);
+        }
+        first += count;
+        to += count * stride;
+    }
+    fill_one(stencil, to, size, last, last_flags);
+    tell(tally);
 }
 
 /* Whether these are, word by word, the messages of one run without flags of which the first one's word 0 is `label`. */
@@ -198,6 +230,35 @@ LAB_INLINE bool read_one(const unsigned char *message, uint32_t length, bool who
     if (seal(word0 & UINT64_C(0xffffffffffff), length) != word0)
         return false;
     return length < 16 || !whole || load(message + 8) == sum_word(word0, length > 16 ? body_sum(message, length) : 0);
+}
+
+/* How many of the messages, up to `count`, are as they should be without looking at them one by one. The first one says who sends;
+ * whatever is not exactly what follows from it, be it the flags of the last one, has to be looked at. */
+LAB_INLINE uint32_t check_run(const unsigned char *at, size_t stride, uint32_t size, uint32_t first, uint32_t count)
+{
+    uint64_t label;
+    if (!is_small(size) || count < 2 || !read_one(at, size, true, &label) || (uint32_t)label != first || flags_of(label))
+        return 0;
+    uint32_t run = in_one_run(first, count - 1);
+    return is_run(at, stride, size, label, run) ? run : 0;
+}
+
+LAB_INLINE uint32_t check_span(const struct lab_span *span, uint32_t size, uint32_t first, uint32_t *ret_flags)
+{
+    const unsigned char *at = span->at;
+    size_t stride = span->stride;
+    uint32_t count = span->count, read = check_run(at, stride, size, first, count);
+    for (at += read * stride; read < count; read++, at += stride) {
+        uint64_t word0;
+        if (!read_one(at, size, true, &word0) || (uint32_t)word0 != first + read)
+            return read;
+        uint32_t flags = flags_of(word0);
+        if (flags) {
+            *ret_flags = flags;
+            return read + 1;
+        }
+    }
+    return count;
 }
 
 #endif

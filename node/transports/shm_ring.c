@@ -108,6 +108,12 @@ static int ring_reserve(struct lab_end *end, uint32_t length, uint32_t want, uin
     return lab_ring_reserve(&ring_of(end)->producer, length, want, deadline_ns, ret_span);
 }
 
+static int ring_reserve_ahead(struct lab_end *end, uint32_t length, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span,
+                              struct lab_tally *ret_tally)
+{
+    return lab_ring_reserve_ahead(&ring_of(end)->producer, length, want, deadline_ns, ret_span, ret_tally);
+}
+
 static void ring_commit(struct lab_end *end, uint32_t count)
 {
     lab_ring_commit(&ring_of(end)->producer, count);
@@ -133,6 +139,7 @@ const struct lab_transport_ops lab_ops_shm_ring = {
     .open = ring_open,
     .close = ring_close,
     .reserve = ring_reserve,
+    .reserve_ahead = ring_reserve_ahead,
     .commit = ring_commit,
     .borrow = ring_borrow,
     .release = ring_release,

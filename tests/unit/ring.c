@@ -426,6 +426,71 @@ static void a_lap_of_one_length_is_told_and_taken_back(void **state)
     rig_fini(&rig);
 }
 
+/* Places are lent ahead once a lap had one length: each message is there as soon as it was told, and none before. */
+static void messages_lent_ahead_are_sent_one_by_one(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, config_of(64, 1024, 1));
+    struct lab_span span = {0};
+    struct lab_tally tally;
+    uint32_t sent = 0, received = 0;
+    for (; sent < rig.shape.slots + 1; sent++) {
+        lab_assert_ok(lab_ring_reserve_ahead(&rig.producer, 48, 100, 0, &span, &tally));
+        if (tally.sent)
+            break;
+        assert_int_equal(span.count, 1);
+        fill(&span, sent);
+        lab_ring_commit(&rig.producer, 1);
+        assert_int_equal(try_receive(&rig, received++), 48);
+    }
+    assert_int_equal(sent, rig.shape.slots);
+    for (int time = 0; time < 200; time++) {
+        lab_assert_ok(lab_ring_reserve_ahead(&rig.producer, 48, 100, 0, &span, &tally));
+        assert_true(tally.sent && span.count > 1);
+        check_span(&rig, &span);
+        uint32_t some = (uint32_t)time % span.count;
+        fill(&span, sent);
+        for (uint32_t i = 0; i < some; i++) {
+            assert_int_equal(try_receive(&rig, received), -EAGAIN);
+            lab_tally_one(&tally);
+            assert_int_equal(try_receive(&rig, received++), 48);
+        }
+        lab_ring_commit(&rig.producer, some);
+        sent += some;
+    }
+    /* Another length has to be written down: no place is lent ahead. */
+    lab_assert_ok(lab_ring_reserve_ahead(&rig.producer, 40, 100, 0, &span, &tally));
+    assert_true(!tally.sent && span.count == 1);
+    fill(&span, sent);
+    lab_ring_commit(&rig.producer, 1);
+    assert_int_equal(try_receive(&rig, received), 40);
+    lab_assert_fails(lab_ring_reserve_ahead(&rig.producer, 65, 100, 0, &span, &tally), EMSGSIZE);
+    rig_fini(&rig);
+}
+
+/* Who sleeps has to be woken for each message; a marked ring has no count. */
+static void no_place_is_lent_ahead_where_a_count_is_not_all_that_is_told(void **state)
+{
+    (void)state;
+    struct lab_ring_config configs[] = {config_of(64, 2, 1), config_of(64, 1024, 1)};
+    configs[1].wait = LAB_WAIT_FUTEX;
+    for (size_t c = 0; c < COUNT_OF(configs); c++) {
+        struct rig rig;
+        rig_init(&rig, configs[c]);
+        for (uint32_t i = 0; i < rig.shape.slots * 2; i++) {
+            struct lab_span span = {0};
+            struct lab_tally tally;
+            lab_assert_ok(lab_ring_reserve_ahead(&rig.producer, 64, 100, 0, &span, &tally));
+            assert_true(!tally.sent && span.count == 1);
+            fill(&span, i);
+            lab_ring_commit(&rig.producer, 1);
+            assert_int_equal(try_receive(&rig, i), 64);
+        }
+        rig_fini(&rig);
+    }
+}
+
 /* Random loans of both sides against a model of what is in flight. */
 static uint32_t draw(uint64_t *state, uint32_t below)
 {
@@ -704,6 +769,8 @@ int main(void)
         cmocka_unit_test(messages_that_are_not_released_are_borrowed_again),
         cmocka_unit_test(one_span_holds_messages_of_one_length),
         cmocka_unit_test(a_lap_of_one_length_is_told_and_taken_back),
+        cmocka_unit_test(messages_lent_ahead_are_sent_one_by_one),
+        cmocka_unit_test(no_place_is_lent_ahead_where_a_count_is_not_all_that_is_told),
         cmocka_unit_test(random_loans_agree_with_a_model),
         cmocka_unit_test(positions_may_run_over_in_marks),
         cmocka_unit_test(what_a_dead_producer_sent_is_received_first),
