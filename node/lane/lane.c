@@ -52,8 +52,8 @@ int lab_lane_init(struct lab_lane *lane, struct lab_end *end, uint32_t size, uin
             return lab_fail(ENOMEM, "no memory for a message of %u bytes", size);
         }
         memset(made.buffer, 0, room);
-        memcpy(made.buffer + LAB_ENVELOPE_HEAD, made.stencil.body, size);
-        refresh(&made, made.buffer + LAB_ENVELOPE_HEAD, 0);
+        struct lab_span first = {.at = made.buffer + LAB_ENVELOPE_HEAD, .stride = size, .length = size, .count = 1};
+        lab_message_fill(&made.stencil, &first, made.next, 0);
     }
     const struct lab_channel *channel = &end->channel;
     bool one_stream = lab_seats(channel, LAB_TX) == 1 && (lab_seats(channel, LAB_RX) == 1 || channel->transport->caps & LAB_CAP_READERS);

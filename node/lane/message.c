@@ -9,26 +9,22 @@
 
 int lab_stencil_init(struct lab_stencil *stencil, uint32_t size, uint16_t sender, uint64_t seed)
 {
-    size_t room = ((size_t)size + 127) & ~(size_t)63;
-    unsigned char *body = aligned_alloc(64, room);
+    unsigned char *body = aligned_alloc(64, LAB_PAGE);
     if (!body)
         return lab_fail(ENOMEM, "no memory for a message of %u bytes", size);
-    memset(body, 0, room);
     uint64_t state = seed + sender, sum = 0;
-    for (uint32_t at = 16; at + 8 <= size; at += 8) {
+    for (uint32_t at = 0; at < LAB_PAGE; at += 8) {
         state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
         store(body + at, state ^ state >> 29);
-        sum += load(body + at);
     }
-    for (uint32_t at = size > 16 ? size & ~7u : size; at < size; at++)
-        body[at] = (unsigned char)(state >> (at & 7) * 8);
+    for (uint32_t at = 16; at + 8 <= size; at += 8)
+        sum += load(body + at % LAB_PAGE);
     if (size > 16)
-        sum += tail_of(body, size);
+        sum += tail_of(body + (size & ~7u) % LAB_PAGE, size & 7);
 
-    uint32_t step = size <= 512 ? 1 : 512, words = size / 8;
+    uint32_t step = size <= LAB_SHORT ? 8 : LAB_PAGE;
     *stencil = (struct lab_stencil){
-        .size = size, .step = step, .salted = words > 2 ? (words - 2 + step - 1) / step : 0,
-        .sender = sender, .base_sum = sum, .body = body,
+        .size = size, .salted = size < 24 ? 0 : ((size & ~7u) - 16 + step - 1) / step, .sender = sender, .base_sum = sum, .body = body,
     };
     return 0;
 }
@@ -52,15 +48,15 @@ void lab_message_fill(const struct lab_stencil *stencil, const struct lab_span *
 void lab_message_refresh(const struct lab_stencil *stencil, unsigned char *message, uint32_t sequence, uint32_t flags)
 {
     uint32_t size = stencil->size;
-    if (size <= 512) {
+    if (size <= LAB_SHORT) {
         fill_one(stencil, message, size, sequence, flags);
         return;
     }
     uint64_t word0 = label_word(stencil, size, sequence, flags), salt = salt_of(sequence);
     store(message, word0);
     store(message + 8, sum_word(word0, stencil->base_sum + salt * stencil->salted));
-    for (uint32_t at = 16; at + 8 <= size; at += stencil->step * 8)
-        store(message + at, load(stencil->body + at) + salt);
+    for (uint32_t at = 16; at + 8 <= size; at += LAB_PAGE)
+        store(message + at, load(stencil->body + 16) + salt);
 }
 
 bool lab_message_read(const unsigned char *message, uint32_t length, bool whole, struct lab_label *ret_label)

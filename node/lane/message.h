@@ -6,11 +6,14 @@
  *
  * All words are 64 bits, little-endian as the machine is; a tail of fewer than 8 bytes counts as a zero-extended word. In
  * messages of up to 512 bytes every body word is salted, so that no two messages of a channel have a word in common; in
- * larger ones the first word of every 4 KiB is, so that a sender whose transport copies for it need not rewrite the whole
+ * larger ones one word of every 4 KiB is, so that a sender whose transport copies for it need not rewrite the whole
  * buffer for each message. Whoever writes in place (loan path) writes every byte; whoever reads in place reads every byte.
  *
- * Writing computes the stamp in registers and stores each word once: storing one word and then copying over it halves the
- * rate (failed store-to-load forwarding).
+ * Writing computes the stamp in registers and stores each word of a short message once: storing one word and then copying over
+ * it halves the rate (failed store-to-load forwarding). The words of successive messages form progressions, so that a span is
+ * written by adding: 64 bytes in 4 cycles instead of 6, 8 bytes in 1.5 instead of 3.5, verified in 3.6 instead of 7 and in 2
+ * instead of 4 (Zen 4). A long body repeats itself every 4 KiB: what is copied from stays in the innermost cache, and with stores
+ * of 32 bytes 64 KiB are written at 95 GB/s instead of 48 (a source as long as the message) or 58 (stores of 16 bytes).
  */
 #ifndef LAB_NODE_LANE_MESSAGE_H
 #define LAB_NODE_LANE_MESSAGE_H
@@ -22,6 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { LAB_SHORT = 512 }; /* bytes of a message up to which every word of its body is salted */
 enum { LAB_SENDERS = 1 << 12 }; /* parties are told apart in messages up to so many */
 
 enum lab_flag {
@@ -34,11 +38,10 @@ enum lab_flag {
 /* How the messages of one lane are made: fixed for a launch. */
 struct lab_stencil {
     uint32_t size;        /* of a message, bytes, at least LAB_MESSAGE_MIN */
-    uint32_t step;        /* every step-th body word is salted */
-    uint32_t salted;      /* number of salted words */
+    uint32_t salted;      /* number of salted words of the body */
     uint16_t sender;
     uint64_t base_sum;    /* sum of the body words without salt */
-    unsigned char *body;  /* owned: `size` bytes, those of words 0 and 1 unused; 64-byte aligned */
+    unsigned char *body;  /* owned: what is repeated, 4 KiB; 64-byte aligned */
 };
 int lab_stencil_init(struct lab_stencil *stencil, uint32_t size, uint16_t sender, uint64_t seed); /* -ENOMEM */
 void lab_stencil_fini(struct lab_stencil *stencil);

@@ -3,6 +3,7 @@
 #ifndef LAB_NODE_LANE_STAMP_H
 #define LAB_NODE_LANE_STAMP_H
 
+#include "node/lane/bulk.h"
 #include "node/lane/message.h"
 
 #include <string.h>
@@ -75,10 +76,11 @@ LAB_INLINE uint16_t sender_of(uint64_t word0)
     return (word0 >> 36) & (LAB_SENDERS - 1);
 }
 
-LAB_INLINE uint64_t tail_of(const unsigned char *message, uint32_t length)
+/* Fewer than 8 bytes as a word. */
+LAB_INLINE uint64_t tail_of(const unsigned char *at, uint32_t length)
 {
     uint64_t tail = 0;
-    memcpy(&tail, message + (length & ~7u), length & 7);
+    memcpy(&tail, at, length);
     return tail;
 }
 
@@ -99,11 +101,14 @@ LAB_INLINE void fill_one(const struct lab_stencil *stencil, unsigned char *to, u
     uint64_t word0 = label_word(stencil, size, sequence, flags), salt = salt_of(sequence);
     const unsigned char *body = stencil->body;
 
-    if (size > 512) {
-        /* One copy in one piece, lines in step with lines; what differs is stored over it. */
-        memcpy(to, body, size);
-        for (uint32_t at = 16; at + 8 <= size; at += stencil->step * 8)
-            store(to + at, load(body + at) + salt);
+    if (size > LAB_SHORT) {
+        /* What differs is stored over it: few words, of lines that are at hand. */
+        if (size <= LAB_PAGE)
+            memcpy(to, body, size);
+        else
+            lab_bulk_repeat(to, body, size);
+        for (uint32_t at = 16; at + 8 <= size; at += LAB_PAGE)
+            store(to + at, load(body + 16) + salt);
     }
     store(to, word0);
     if (size < 16) {
@@ -111,7 +116,7 @@ LAB_INLINE void fill_one(const struct lab_stencil *stencil, unsigned char *to, u
         return;
     }
     store(to + 8, sum_word(word0, stencil->base_sum + salt * stencil->salted));
-    if (size > 512)
+    if (size > LAB_SHORT)
         return;
     uint32_t at = 16;
     for (; at + 16 <= size; at += 16)
@@ -203,6 +208,8 @@ LAB_INLINE bool is_run(const unsigned char *at, size_t stride, uint32_t size, ui
 
 LAB_INLINE uint64_t body_sum(const unsigned char *message, uint32_t length)
 {
+    if (length > LAB_PAGE)
+        return lab_bulk_sum(message + 16, length - 16) + tail_of(message + (length & ~7u), length & 7);
     /* Several independent sums: one chain of additions would be the limit at memory speed. */
     lab_words a = {0}, b = {0}, c = {0}, d = {0};
     uint64_t sum = 0;
@@ -218,7 +225,7 @@ LAB_INLINE uint64_t body_sum(const unsigned char *message, uint32_t length)
     for (; at + 8 <= length; at += 8)
         sum += load(message + at);
     if (length & 7)
-        sum += tail_of(message, length);
+        sum += tail_of(message + (length & ~7u), length & 7);
     a += b + c + d;
     return sum + a[0] + a[1];
 }
