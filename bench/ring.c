@@ -1,5 +1,6 @@
 /* What shm-ring can do at best, beside the hand-off of one cache line in the same seconds: messages through the table of
- * functions, every byte written and every byte read, without the laboratory's rig.
+ * functions, every byte written and every byte read, without the laboratory's rig. Long messages stand beside what memcpy moves
+ * into as much memory in the same seconds.
  *
  *     ring [ROUNDS [CASE]]       rounds are interleaved: every case once, then again; CASE selects by a part of the name */
 #include "bench/pair.h"
@@ -11,14 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS_MAX = 1000, TRIPS = 40, BATCHES = 250, STREAM = 1 << 20 };
+enum { ROUNDS_MAX = 1000, TRIPS = 40, BATCHES = 250, STREAM = 1 << 20, STREAM_BYTES = 1 << 28, COPIED_INTO = 4 << 20, LONGEST = 64 << 10 };
 
 struct bench;
 struct bench_case {
     const char *name;
     double (*run)(struct bench *bench);
-    uint32_t size, batch, window;
+    uint32_t size, batch, window; /* AHEAD: one by one, lent ahead */
 };
+enum { AHEAD = 0 };
 
 /* One case, ready to run: a channel there and one back. */
 struct bench {
@@ -66,6 +68,26 @@ static inline __attribute__((always_inline)) uint64_t read_one(const unsigned ch
     default: call(size); break;           \
     }
 
+/* One by one, each sent by a store of this loop where the transport lends ahead. */
+static void put_ahead(struct bench *bench, uint32_t size, uint32_t want, uint32_t *ret_count)
+{
+    struct lab_end *end = bench->tx;
+    struct lab_span span;
+    struct lab_tally tally;
+    if (end->ops->reserve_ahead(end, size, want, bench->pair->deadline_ns, &span, &tally))
+        give_up("reserve_ahead");
+#define WRITE_AND_TELL(bytes)                                                                    \
+    for (uint32_t i = 0; i < span.count; i++) {                                                  \
+        write_one(span.at + i * span.stride, bench->template, bytes, bench->sequence + i);       \
+        if (tally.sent)                                                                          \
+            lab_tally_one(&tally);                                                               \
+    }
+    FOR_SIZE(size, WRITE_AND_TELL)
+    end->ops->commit(end, span.count);
+    bench->sequence += span.count;
+    *ret_count = span.count;
+}
+
 static void put(struct bench *bench, uint32_t size, uint32_t want, uint32_t *ret_count)
 {
     struct lab_end *end = bench->tx;
@@ -102,7 +124,7 @@ static void take(struct bench *bench, uint32_t size, uint32_t want, uint32_t *re
 /* What the words of messages `from` to `to` add up to. */
 static uint64_t expected(const struct bench *bench, uint32_t size, uint64_t from, uint64_t to)
 {
-    uint64_t sum = 0, words[2048];
+    uint64_t sum = 0, words[LONGEST / 8];
     for (uint64_t sequence = from; sequence < to; sequence++) {
         write_one((unsigned char *)words, bench->template, size, sequence);
         sum += read_one((unsigned char *)words, size);
@@ -143,30 +165,44 @@ static double pingpong(struct bench *bench)
 static double stream(struct bench *bench)
 {
     const struct bench_case *kind = bench->kind;
-    uint32_t turn = kind->window / 2, count;
+    uint32_t turn = kind->window / 2, count, most = kind->batch == AHEAD ? turn : kind->batch;
+    uint32_t messages = STREAM_BYTES / kind->size < STREAM ? STREAM_BYTES / kind->size : STREAM;
     uint64_t from = bench->sequence, before = bench->sum, begin = lab_now_ns();
     if (bench->pair->leads) {
-        for (uint32_t sent = 0; sent < STREAM; sent += turn) {
+        for (uint32_t sent = 0; sent < messages; sent += turn) {
             if (sent >= 2 * turn)
                 take(bench, 8, 1, &count);
             for (uint32_t left = turn; left; left -= count)
-                put(bench, kind->size, left < kind->batch ? left : kind->batch, &count);
+                (kind->batch == AHEAD ? put_ahead : put)(bench, kind->size, left < most ? left : most, &count);
         }
         take(bench, 8, 1, &count);
         take(bench, 8, 1, &count);
     } else {
-        for (uint32_t got = 0; got < STREAM; got += turn) {
+        for (uint32_t got = 0; got < messages; got += turn) {
             for (uint32_t left = turn; left; left -= count)
-                take(bench, kind->size, left < kind->batch ? left : kind->batch, &count);
+                take(bench, kind->size, left < most ? left : most, &count);
             put(bench, 8, 1, &count);
         }
     }
     double elapsed_ns = (double)(lab_now_ns() - begin);
     if (!bench->pair->leads) {
-        bench->sequence = from + STREAM;
+        bench->sequence = from + messages;
         check(bench, kind->size, from, bench->sequence, before);
     }
-    return STREAM / elapsed_ns * 1000;
+    return messages / elapsed_ns * 1000;
+}
+
+/* Million messages per second that one core copies from one place into as much memory as a ring takes. */
+static double copying(struct bench *bench)
+{
+    static unsigned char to[COPIED_INTO], from[LONGEST];
+    uint32_t size = bench->kind->size, messages = STREAM_BYTES / size;
+    uint64_t begin = lab_now_ns();
+    for (uint32_t i = 0; bench->pair->leads && i < messages; i++) {
+        memcpy(to + (size_t)i * size % COPIED_INTO, from, size);
+        __asm__ volatile("" ::: "memory");
+    }
+    return messages / (double)(lab_now_ns() - begin) * 1000;
 }
 
 static const struct bench_case cases[] = {
@@ -176,13 +212,27 @@ static const struct bench_case cases[] = {
     {"pingpong 64 B", pingpong, 64, 1, 2},
     {"pingpong 1 KiB", pingpong, 1024, 1, 2},
     {"stream 8 B", stream, 8, 1, 1024},
-    {"stream 56 B", stream, 56, 1, 1024},
+    {"stream 48 B", stream, 48, 1, 1024},
     {"stream 64 B", stream, 64, 1, 1024},
+    {"stream 8 B ahead", stream, 8, AHEAD, 1024},
+    {"stream 48 B ahead", stream, 48, AHEAD, 1024},
+    {"stream 64 B ahead", stream, 64, AHEAD, 1024},
     {"stream 8 B in 32s", stream, 8, 32, 1024},
+    {"stream 48 B in 32s", stream, 48, 32, 1024},
     {"stream 64 B in 32s", stream, 64, 32, 1024},
+    {"stream 8 B in 128s, deep", stream, 8, 128, 1 << 14},
+    {"stream 64 B in 32s, deep", stream, 64, 32, 1 << 14},
+    {"memcpy 1 KiB", copying, 1024, 1, 2},
     {"stream 1 KiB", stream, 1024, 1, 1024},
+    {"memcpy 64 KiB", copying, LONGEST, 1, 2},
+    {"stream 64 KiB", stream, LONGEST, 1, 64},
 };
 enum { CASES = sizeof cases / sizeof *cases };
+
+static bool is_beside_memcpy(uint32_t i)
+{
+    return i && cases[i].run == stream && cases[i - 1].run == copying;
+}
 
 /* Before the fork. */
 static void make(struct bench *bench, const struct bench_case *kind, uint32_t id)
@@ -194,7 +244,7 @@ static void make(struct bench *bench, const struct bench_case *kind, uint32_t id
     const struct lab_transport *ring = lab_transport_named("shm-ring");
     for (uint32_t i = 0; i < 2; i++) {
         struct lab_channel channel = {
-            .transport = ring, .id = id + i, .message_max = kind->size, .window = kind->window, .batch = kind->batch,
+            .transport = ring, .id = id + i, .message_max = kind->size, .window = kind->window, .batch = kind->batch == AHEAD ? 1 : kind->batch,
         };
         if (lab_transport_ops(ring)->provision(&channel, &bench->wire[i]))
             give_up(kind->name);
@@ -206,7 +256,7 @@ static void join(struct bench *bench, struct lab_pair *pair)
 {
     const struct bench_case *kind = bench->kind;
     struct lab_channel channel = {
-        .transport = lab_transport_named("shm-ring"), .message_max = kind->size, .window = kind->window, .batch = kind->batch,
+        .transport = lab_transport_named("shm-ring"), .message_max = kind->size, .window = kind->window, .batch = kind->batch == AHEAD ? 1 : kind->batch,
     };
     bench->pair = pair;
     if (lab_end_open(&channel, LAB_TX, &bench->wire[pair->leads ? 0 : 1], NULL, pair->deadline_ns, &bench->tx) ||
@@ -239,6 +289,10 @@ int main(int argc, char **argv)
             figure[i][round] = value;
             ratio[i][round] = value / handoff[i][round];
         }
+    for (int round = 0; round < rounds; round++)
+        for (uint32_t i = 1; i < CASES; i++)
+            if (is_beside_memcpy(i))
+                ratio[i][round] = figure[i][round] / figure[i - 1][round];
     static const char *const modes[] = {"near", "middle", "far"};
     for (uint32_t m = 0; pair.leads && m < 3; m++)
         for (uint32_t i = 0; i < CASES; i++) {
@@ -253,10 +307,14 @@ int main(int argc, char **argv)
             if (!n)
                 continue;
             bool latency = cases[i].run == pingpong;
-            printf("%-7s %-20s %4u rounds  hand-off %6.1f ns  %7.1f %s", modes[m], cases[i].name, n, lab_pair_median(h, n),
+            printf("%-7s %-25s %4u rounds  hand-off %6.1f ns  %7.1f %s", modes[m], cases[i].name, n, lab_pair_median(h, n),
                    lab_pair_median(f, n), latency ? "ns" : "M/s");
             if (latency)
                 printf("  %.2f hand-offs", lab_pair_median(r, n));
+            if (cases[i].size >= 1024 && !latency)
+                printf("  %.1f GB/s", f[n / 2] * cases[i].size / 1000);
+            if (is_beside_memcpy(i))
+                printf("  %.2f of memcpy", lab_pair_median(r, n));
             printf("  [%.1f, %.1f]\n", f[0], f[n - 1]);
         }
     return lab_pair_end(&pair);
