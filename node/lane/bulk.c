@@ -24,10 +24,15 @@ typedef uint64_t wide __attribute__((vector_size(32)));
         to_sum += held;                            \
     } while (0)
 
-/* Several independent sums: one chain of additions would be the limit at memory speed. */
+/* Several independent sums: one chain of additions would be the limit at memory speed. What is to be read a page later is fetched:
+ * the processor itself looks no further than to the end of a page, and then has to wait for the other core again. */
 #define SUM(words)                                                              \
     words a = {0}, b = {0}, c = {0}, d = {0};                                   \
     for (; at + 4 * sizeof a <= size; at += 4 * (uint32_t)sizeof a) {           \
+        if (at + LAB_PAGE < size) {                                             \
+            __builtin_prefetch(from + at + LAB_PAGE);                           \
+            __builtin_prefetch(from + at + LAB_PAGE + 2 * sizeof a);            \
+        }                                                                       \
         ADD_ONE(words, a, at);                                                  \
         ADD_ONE(words, b, at + sizeof a);                                       \
         ADD_ONE(words, c, at + 2 * sizeof a);                                   \

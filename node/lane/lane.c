@@ -78,29 +78,43 @@ void lab_lane_fini(struct lab_lane *lane)
 
 /* ---- sending ---- */
 
-/* One by one: lent ahead where the transport can, but written and sent one after the other, without a call for each. */
+/* A message that somebody may wait for: reserving, writing and committing are all there is. */
+static inline __attribute__((always_inline)) int put_one(struct lab_lane *lane, uint32_t size, uint32_t flags, uint64_t deadline_ns)
+{
+    struct lab_end *end = lane->end;
+    struct lab_span span;
+    int err = end->ops->reserve(end, size, 1, deadline_ns, &span);
+    if (err)
+        return err;
+    fill_one(&lane->stencil, span.at, size, lane->next, flags);
+    end->ops->commit(end, 1);
+    lane->next++;
+    lane->account.sent++;
+    return 0;
+}
+
+/* Many, one by one: lent ahead where the transport can, but written and sent one after the other, without a call for each. */
 static inline __attribute__((always_inline)) int put_singly(struct lab_lane *lane, uint32_t size, uint32_t count, uint32_t last_flags,
                                                             uint64_t deadline_ns)
 {
     struct lab_end *end = lane->end;
     const struct lab_transport_ops *ops = end->ops;
-    while (count) {
+    int err = 0;
+    while (count && !err && !ops->reserve_ahead)
+        err = put_one(lane, size, --count ? 0 : last_flags, deadline_ns);
+    while (count && !err) {
         struct lab_span span;
-        struct lab_tally tally = {0};
-        int err = count > 1 && ops->reserve_ahead ? ops->reserve_ahead(end, size, count, deadline_ns, &span, &tally)
-                                                  : ops->reserve(end, size, 1, deadline_ns, &span);
+        struct lab_tally tally;
+        err = ops->reserve_ahead(end, size, count, deadline_ns, &span, &tally);
         if (err)
-            return err;
+            break;
         count -= span.count;
-        if (tally.sent)
-            fill_span(&lane->stencil, &span, size, lane->next, count ? 0 : last_flags, &tally);
-        else
-            fill_one(&lane->stencil, span.at, size, lane->next, count ? 0 : last_flags);
+        fill_span(&lane->stencil, &span, size, lane->next, count ? 0 : last_flags, tally.sent ? &tally : NULL);
         ops->commit(end, span.count);
         lane->next += span.count;
         lane->account.sent += span.count;
     }
-    return 0;
+    return err;
 }
 
 static int put_in_batches(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
@@ -122,7 +136,8 @@ static int put_in_batches(struct lab_lane *lane, uint32_t count, uint32_t last_f
     return 0;
 }
 
-static int put_lent(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
+/* Not inlined, as take_many: what it needs of registers and stack a single message shall not pay for. */
+static __attribute__((noinline)) int put_many(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
 {
     switch (lane->end->channel.batch == 1 ? lane->stencil.size : 0) {
     case 0: return put_in_batches(lane, count, last_flags, deadline_ns);
@@ -130,6 +145,18 @@ static int put_lent(struct lab_lane *lane, uint32_t count, uint32_t last_flags, 
     case 48: return put_singly(lane, 48, count, last_flags, deadline_ns);
     case 64: return put_singly(lane, 64, count, last_flags, deadline_ns);
     default: return put_singly(lane, lane->stencil.size, count, last_flags, deadline_ns);
+    }
+}
+
+static int put_lent(struct lab_lane *lane, uint32_t count, uint32_t last_flags, uint64_t deadline_ns)
+{
+    if (count != 1)
+        return put_many(lane, count, last_flags, deadline_ns);
+    switch (lane->stencil.size) {
+    case 8: return put_one(lane, 8, last_flags, deadline_ns);
+    case 48: return put_one(lane, 48, last_flags, deadline_ns);
+    case 64: return put_one(lane, 64, last_flags, deadline_ns);
+    default: return put_one(lane, lane->stencil.size, last_flags, deadline_ns);
     }
 }
 
@@ -250,8 +277,38 @@ static uint32_t read_one_by_one(struct lab_lane *lane, const struct lab_span *sp
     return span->count;
 }
 
-/* As many as `want`, or until one has flags; what is not exactly as it should be goes the slow way. A message that was sent by itself
- * need not be taken by itself: what is there is taken together, up to TOGETHER. */
+/* What is not exactly as it should be, from message `read` of the span on. How many of the span were read then. */
+static __attribute__((noinline)) uint32_t read_rest(struct lab_lane *lane, const struct lab_span *span, uint32_t read, uint32_t *ret_flags)
+{
+    struct lab_span rest = {.at = span->at + read * span->stride, .stride = span->stride, .length = span->length, .count = span->count - read};
+    return read + read_one_by_one(lane, &rest, ret_flags);
+}
+
+/* A message that is waited for; it is given back when the answer has left. */
+static inline __attribute__((always_inline)) int take_one(struct lab_lane *lane, uint32_t size, uint64_t deadline_ns, uint32_t *ret_count,
+                                                          uint32_t *ret_flags)
+{
+    struct lab_end *end = lane->end;
+    struct lab_span span;
+    uint64_t word0;
+    lab_lane_settle(lane);
+    int err = end->ops->borrow(end, 1, deadline_ns, &span);
+    if (err)
+        return err;
+    lane->unreleased = true;
+    *ret_count = 1;
+    if (lane->verify_all && span.length == size && read_one(span.at, size, true, &word0) && (uint32_t)word0 == lane->next) {
+        lane->next++;
+        lane->account.received++;
+        *ret_flags = flags_of(word0);
+        return 0;
+    }
+    read_rest(lane, &span, 0, ret_flags);
+    return 0;
+}
+
+/* As many as `want`, or until one has flags. A message that was sent by itself need not be taken by itself: what is there is taken
+ * together, up to TOGETHER. */
 static inline __attribute__((always_inline)) int take_in_spans(struct lab_lane *lane, uint32_t size, uint32_t want, uint64_t deadline_ns,
                                                                uint32_t *ret_count, uint32_t *ret_flags)
 {
@@ -271,21 +328,25 @@ static inline __attribute__((always_inline)) int take_in_spans(struct lab_lane *
             read = check_span(&span, size, lane->next, &flags);
         lane->next += read;
         lane->account.received += read;
-        if (read < span.count && !flags) {
-            struct lab_span rest = span;
-            rest.at += read * span.stride;
-            rest.count -= read;
-            read += read_one_by_one(lane, &rest, &flags);
-        }
+        if (read < span.count && !flags)
+            read = read_rest(lane, &span, read, &flags);
+        ops->release(end, read);
         count += read;
-        if (want == 1)
-            lane->unreleased = true;
-        else
-            ops->release(end, read);
     }
     *ret_count = count;
     *ret_flags = flags;
     return count ? 0 : err;
+}
+
+static __attribute__((noinline)) int take_many(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count,
+                                               uint32_t *ret_flags)
+{
+    switch (lane->stencil.size) {
+    case 8: return take_in_spans(lane, 8, want, deadline_ns, ret_count, ret_flags);
+    case 48: return take_in_spans(lane, 48, want, deadline_ns, ret_count, ret_flags);
+    case 64: return take_in_spans(lane, 64, want, deadline_ns, ret_count, ret_flags);
+    default: return take_in_spans(lane, lane->stencil.size, want, deadline_ns, ret_count, ret_flags);
+    }
 }
 
 /* Of a shared channel: what one operation gives, with an account for each sender. */
@@ -316,19 +377,27 @@ static inline __attribute__((always_inline)) int take_share(struct lab_lane *lan
     return 0;
 }
 
+static __attribute__((noinline)) int take_shared(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count,
+                                                 uint32_t *ret_flags)
+{
+    switch (lane->stencil.size) {
+    case 8: return take_share(lane, 8, want, deadline_ns, ret_count, ret_flags);
+    case 64: return take_share(lane, 64, want, deadline_ns, ret_count, ret_flags);
+    default: return take_share(lane, lane->stencil.size, want, deadline_ns, ret_count, ret_flags);
+    }
+}
+
 static int take_lent(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, uint32_t *ret_count, uint32_t *ret_flags)
 {
     if (lane->due)
-        switch (lane->stencil.size) {
-        case 8: return take_share(lane, 8, want, deadline_ns, ret_count, ret_flags);
-        case 64: return take_share(lane, 64, want, deadline_ns, ret_count, ret_flags);
-        default: return take_share(lane, lane->stencil.size, want, deadline_ns, ret_count, ret_flags);
-        }
+        return take_shared(lane, want, deadline_ns, ret_count, ret_flags);
+    if (want != 1)
+        return take_many(lane, want, deadline_ns, ret_count, ret_flags);
     switch (lane->stencil.size) {
-    case 8: return take_in_spans(lane, 8, want, deadline_ns, ret_count, ret_flags);
-    case 48: return take_in_spans(lane, 48, want, deadline_ns, ret_count, ret_flags);
-    case 64: return take_in_spans(lane, 64, want, deadline_ns, ret_count, ret_flags);
-    default: return take_in_spans(lane, lane->stencil.size, want, deadline_ns, ret_count, ret_flags);
+    case 8: return take_one(lane, 8, deadline_ns, ret_count, ret_flags);
+    case 48: return take_one(lane, 48, deadline_ns, ret_count, ret_flags);
+    case 64: return take_one(lane, 64, deadline_ns, ret_count, ret_flags);
+    default: return take_one(lane, lane->stencil.size, deadline_ns, ret_count, ret_flags);
     }
 }
 
