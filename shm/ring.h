@@ -116,6 +116,7 @@ struct lab_ring_producer {
     uint32_t batch;
     uint32_t refresh;   /* with no more room than this known, it looks again when there is time: after a commit */
     uint32_t lent;      /* length that was reserved */
+    uint32_t fetch;     /* bytes of the place after this one that are fetched while there is time: after a commit */
     uint32_t even;      /* as is published; a length that it is not has to be written for each message */
     uint32_t alike, run; /* so many messages in a row, up to a lap of them, had this length */
 };
@@ -173,6 +174,7 @@ int lab_ring_reserve_late(struct lab_ring_producer *producer, uint32_t length, u
                           struct lab_span *ret_span);
 int lab_ring_borrow_late(struct lab_ring_consumer *consumer, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span);
 int lab_ring_borrow_more(struct lab_ring_consumer *consumer, uint32_t want, struct lab_span *ret_span);
+void lab_ring_fetch_place(const struct lab_ring_producer *producer);
 void lab_ring_write_lengths(struct lab_ring_producer *producer, uint32_t count);
 void lab_ring_publish(struct lab_ring_consumer *consumer);
 
@@ -295,6 +297,8 @@ static inline void lab_ring_commit(struct lab_ring_producer *p, uint32_t count)
     if (!LAB_RING_LIKELY(p->room_to - p->head > p->refresh))
         lab_ring_look_for_room(p);
     lab_wait_wake_by(&view->plan, &view->shared->consumer_sleeps);
+    if (p->fetch && p->head != p->room_to)
+        lab_ring_fetch_place(p);
 }
 
 /* `even` is read after the count. It may be younger: then too it speaks of all slots, those that are not released included. */
