@@ -42,7 +42,7 @@
  * line handed over in 43-48 ns, window 1024 where nothing else is said; million messages/s, or GB/s, or ns a way):
  *
  *     a label's check that lets a span be written by adding (node/lane/stamp.h)    64 B in 32s: 340 -> 475
- *     `even`: no lengths are read or written                                       64 B in 32s: 475 -> 500; 48 B in 32s: 212 -> 580
+ *     `even`: no lengths are read or written                                       64 B in 32s: 475 -> 490; with the above 48 B: 212 -> 580
  *     rings of short messages as large as any, not 65536 places at most            8 B in 32s, window 16384: 550 -> 1200; in 128s: 1890
  *     lent ahead, sent by a tally (lab_ring_reserve_ahead)                         one by one 8 B: 140 -> 190, 48 B: 150 -> 325, 64 B: 145 -> 205
  *     a window of 16384 instead of 1024                                            64 B in 32s: 500 -> 765 (49 GB/s)
@@ -50,9 +50,9 @@
  *     its reader fetches one page ahead                                            64 KiB: 48 -> 65 GB/s (memcpy: 42-48)
  *     the place to be written next is fetched while there is time (marked)         ping-pong 1 KiB: 168 -> 125 ns; 64 B: 53 -> 50
  *     fetching places 512 to 2048 bytes ahead in a counted ring                    nothing
- *     letting the producer get ahead by a half or an eighth, not a quarter         nothing; with shorter pauses (4, 1, not 16): 64 B in
- *                                                                                  32s: 500 -> 150
- *     the writer of a long body fetches 1 or 4 KiB ahead                           64 KiB: 5 to 10 % less
+ *     letting the producer get ahead by a half of a window, not a quarter          nothing; with 4 pauses or 1 between two looks, not 16:
+ *                                                                                  64 B in 32s: 500 -> 170, 125
+ *     the writer of a long body fetches 1 or 4 KiB ahead                           64 KiB: 3 to 10 % less
  *     stores past the caches (movnt)                                               58 GB/s at most, as all stores of 16 bytes
  *
  * The consumer's position is published late, once in `lazy` messages, and the producer looks at it only when it knows of no
