@@ -27,7 +27,7 @@ _Static_assert(sizeof((struct lab_machine *)0)->cpus / sizeof(int) >= CPU_SETSIZ
 
 int lab_machine_parse(const char *cpus, struct lab_machine *ret_machine)
 {
-    struct lab_machine machine = {.huge_pages.size = 2 << 20};
+    struct lab_machine machine = {.huge_pages.size = 2 << 20, .described = true};
     const size_t room = sizeof machine.cpus / sizeof *machine.cpus;
     const char *at = cpus;
     do {

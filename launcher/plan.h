@@ -74,9 +74,10 @@ struct lab_machine {
     uint32_t cpu_count;
     bool apart; /* several nodes are on other machines too, which nobody has named (a user's mpirun over several hosts) */
     struct lab_huge_pages huge_pages;
+    bool described; /* by someone: it is not this one, and what this one can do says nothing of it */
 };
 void lab_machine_read(struct lab_machine *ret_machine);
-/* One with these cpus, and no huge pages: "0,1,4-7"; -EINVAL. */
+/* One with these cpus, which can do all that can be done, and no free huge pages: "0,1,4-7"; -EINVAL. */
 int lab_machine_parse(const char *cpus, struct lab_machine *ret_machine);
 
 /* An impossible *request* (a block that leaves no cell at all, 0 nodes) is -EINVAL with file:line:column; an impossible

@@ -71,7 +71,7 @@ int lab_plan_back(struct lab_plan_making *making)
         return lab_plan_skip(making, "backing: %s is what shared memory is made of, and %s has none of ours", name, cell->asked[LAB_AXIS_TRANSPORT]);
     if (lab_plan_elsewhere(making))
         return 0; /* what there is on other machines, they will tell */
-    if (lab_backing_usable(cell->backing))
+    if (!making->site->machine->described && lab_backing_usable(cell->backing))
         return lab_plan_skip(making, "backing: %s: %s", name, lab_error_last()->text);
     return cell->backing == LAB_BACKING_HUGEPAGE ? check_huge_pages(making) : 0;
 }

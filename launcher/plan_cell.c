@@ -115,7 +115,7 @@ static int take_names(struct lab_plan_making *making)
     if (!cell->transport)
         return lab_plan_skip(making, "%s is not built into this version", cell->asked[LAB_AXIS_TRANSPORT]);
     const struct lab_transport_ops *ops = cell->transport->module ? NULL : lab_transport_ops(cell->transport);
-    if (ops && ops->usable && ops->usable())
+    if (ops && ops->usable && !making->site->machine->described && ops->usable())
         return lab_plan_skip(making, "%s: %s", cell->transport->name, lab_error_last()->text);
     cell->pattern = lab_pattern_named(cell->asked[LAB_AXIS_PATTERN]);
     if (!cell->pattern)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # What `ipclab plan` makes of each tests/plan/*.yaml stands in the file beside it: NAME.expected is the table, and below it what
-# the JSON says of each cell. Two cpus are given, so that every machine makes the same plan.
+# the JSON says of each cell. Two cpus are given, so that every machine makes the same plan, whatever it can do itself: it has no folder for
+# files here.
 #
 #     IPCLAB=build/dev/bin/ipclab sh tests/plan/golden.sh --update      writes them anew; look at the difference before you commit
 . "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
@@ -8,6 +9,8 @@ here=$(cd "$(dirname "$0")" && pwd) || exit 1
 room=$(mktemp -d) || exit 1
 trap 'rm -rf "$room"' EXIT
 cd "$here" || exit 1
+TMPDIR=$room/not-there
+export TMPDIR
 
 # Only the keys that a plan decides: the others belong to measuring.
 cell_keys()
