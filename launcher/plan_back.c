@@ -1,16 +1,58 @@
-/* What the shared memory of a cell is made of, and whether this machine has enough of it. */
+/* Whether the channels of a cell can be made: what their shared memory is made of, whether the transport has room for so much, and
+ * whether this machine has enough of it. */
 #include "launcher/plan_making.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Huge pages that one way of an edge takes, at each of its `hops`. */
-static int count_huge_pages(const struct lab_plan_making *making, struct lab_channel channel, uint64_t hops, uint64_t *pages)
+/* ---- its channels ---- */
+
+enum way { FORWARD, BACKWARD };
+
+/* How many ways one of its channels has: of one that all share nobody answers. */
+static int ways_of(const struct lab_plan_cell *cell)
 {
-    const struct lab_transport_ops *ops = lab_transport_ops(making->cell->transport);
+    return cell->pattern->sharing ? 1 : 2;
+}
+
+/* As node/agent/layout.c has it. */
+static struct lab_channel channel_of(const struct lab_plan_cell *cell, enum way way)
+{
+    uint32_t size = (uint32_t)cell->size_bytes;
+    struct lab_channel channel = {
+        .transport = cell->transport, .wait = cell->wait, .backing = cell->backing, .message_max = size, .window = cell->window,
+        .batch = cell->batch, .seats = {cell->seats[LAB_TX], cell->seats[LAB_RX]}};
+    if (way == BACKWARD) {
+        channel.message_max = cell->pattern->reply_bytes(size);
+        channel.window = cell->pattern->reply_window(cell->window);
+        channel.batch = 1;
+    }
+    return channel;
+}
+
+/* What a transport of ours has no room for, messages, windows or parties, it says itself. */
+static int check_room(struct lab_plan_making *making)
+{
+    const struct lab_plan_cell *cell = making->cell;
+    const struct lab_transport_ops *ops = cell->transport->module ? NULL : lab_transport_ops(cell->transport);
+    for (int way = 0; ops && ops->memory && way < ways_of(cell); way++) {
+        struct lab_channel channel = channel_of(cell, (enum way)way);
+        size_t bytes;
+        if (ops->memory(&channel, &bytes))
+            return lab_plan_skip(making, "%s: %s", cell->transport->name, lab_error_last()->text);
+    }
+    return 0;
+}
+
+/* ---- huge pages ---- */
+
+/* Those that one way of an edge takes, at each of its `hops`. */
+static int count_huge_pages(const struct lab_plan_making *making, enum way way, uint64_t hops, uint64_t *pages)
+{
+    struct lab_channel channel = channel_of(making->cell, way);
     size_t bytes, page = making->site->machine->huge_pages.size;
-    int err = ops ? ops->memory(&channel, &bytes) : -ENOPKG;
+    int err = lab_transport_ops(making->cell->transport)->memory(&channel, &bytes);
     if (!err)
         *pages += hops * ((lab_backing_bytes(LAB_BACKING_MEMFD, bytes) + page - 1) / page);
     return err;
@@ -36,30 +78,22 @@ static int count_hops(const struct lab_plan_cell *cell, uint64_t *ret_hops)
 
 static int check_huge_pages(struct lab_plan_making *making)
 {
-    struct lab_plan_cell *cell = making->cell;
     const struct lab_huge_pages *there = &making->site->machine->huge_pages;
     char mend[LAB_HUGE_PAGES_TEXT];
     uint64_t wanted = 0, hops = 0;
-    uint32_t size = (uint32_t)cell->size_bytes;
-    const struct lab_channel forward = {
-        .transport = cell->transport, .wait = cell->wait, .backing = cell->backing, .message_max = size, .window = cell->window, .batch = cell->batch,
-        .seats = {cell->seats[LAB_TX], cell->seats[LAB_RX]}};
-    struct lab_channel backward = forward;
-    backward.message_max = cell->pattern->reply_bytes(size);
-    backward.window = cell->pattern->reply_window(cell->window);
-    backward.batch = 1;
-    int err = count_hops(cell, &hops);
+    int err = count_hops(making->cell, &hops);
     if (err)
         return err;
-    err = there->size ? count_huge_pages(making, forward, hops, &wanted) : 0;
-    if (!err && there->size && !cell->pattern->sharing)
-        err = count_huge_pages(making, backward, hops, &wanted);
+    for (int way = 0; !err && there->size && way < ways_of(making->cell); way++)
+        err = count_huge_pages(making, (enum way)way, hops, &wanted);
     if (err)
         return lab_plan_skip(making, "%s", lab_error_last()->text);
     return there->size && wanted <= there->free ? 0 : lab_plan_skip(making, "backing: %s", lab_huge_pages_mend(there, wanted, mend));
 }
 
-int lab_plan_back(struct lab_plan_making *making)
+/* ---- the whole ---- */
+
+static int take_backing(struct lab_plan_making *making)
 {
     struct lab_plan_cell *cell = making->cell;
     const char *name = cell->asked[LAB_AXIS_BACKING];
@@ -73,5 +107,15 @@ int lab_plan_back(struct lab_plan_making *making)
         return 0; /* what there is on other machines, they will tell */
     if (!making->site->machine->described && lab_backing_usable(cell->backing))
         return lab_plan_skip(making, "backing: %s: %s", name, lab_error_last()->text);
-    return cell->backing == LAB_BACKING_HUGEPAGE ? check_huge_pages(making) : 0;
+    return 0;
+}
+
+int lab_plan_back(struct lab_plan_making *making)
+{
+    int err = take_backing(making);
+    if (!err)
+        err = check_room(making);
+    if (!err && making->cell->backing == LAB_BACKING_HUGEPAGE && !lab_plan_elsewhere(making))
+        err = check_huge_pages(making);
+    return err;
 }

@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "launcher/axis.h"
 #include "launcher/plan_share.h"
+#include "proto/envelope.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -265,21 +266,24 @@ static int take_shape(struct lab_plan_making *making)
     return 0;
 }
 
-static int check_longest(struct lab_plan_making *making, const struct lab_transport *transport)
+/* Between nodes a message travels in an envelope. */
+static int check_longest(struct lab_plan_making *making, const struct lab_transport *transport, bool between_nodes)
 {
     char size[LAB_TEXT_NUMBER], most[LAB_TEXT_NUMBER];
-    if (!transport || making->cell->size_bytes <= transport->message_max)
+    uint64_t bytes = making->cell->size_bytes;
+    if (bytes + (between_nodes ? LAB_ENVELOPE_HEAD : 0) <= transport->message_max)
         return 0;
-    return lab_plan_skip(making, "a message of %s is beyond what %s carries, %s", lab_format_size(making->cell->size_bytes, size),
-                transport->name, lab_format_size(transport->message_max, most));
+    return lab_plan_skip(making, "a message of %s%s is beyond what %s carries, %s", lab_format_size(bytes, size),
+                         bytes > transport->message_max ? "" : " in its envelope", transport->name,
+                         lab_format_size(transport->message_max, most));
 }
 
 static int take_depth(struct lab_plan_making *making)
 {
     struct lab_plan_cell *cell = making->cell;
-    int err = check_longest(making, cell->transport);
-    if (!err)
-        err = check_longest(making, cell->link);
+    int err = check_longest(making, cell->transport, cell->nodes > 1 && !cell->workers);
+    if (!err && cell->link)
+        err = check_longest(making, cell->link, true);
     if (err)
         return err;
     if (!cell->window)

@@ -127,7 +127,8 @@ struct lab_transport_ops {
      * the program only. */
     int (*usable)(void);
 
-    /* Bytes of shared memory that provision would take for the channel, for whoever plans; LAB_CAP_BACKING only, and then always. */
+    /* Bytes of shared memory that provision would take for the channel, or why it cannot be, recorded; for whoever plans. Always with
+     * LAB_CAP_BACKING; NULL: it takes none of ours, or any channel can be. */
     int (*memory)(const struct lab_channel *channel, size_t *ret_bytes);
 
     /* Worker side. `open` finds channel, role and wire filled in, owns wire.fd[role] and wire.bells[role] on success only. `close` never fails

@@ -112,14 +112,30 @@ static void *ring_at(void *memory)
 
 /* ---- the node's side ---- */
 
-static int cma_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
+static int shape_of(const struct lab_channel *channel, struct lab_ring_config *ret_config, struct lab_ring_shape *ret_shape)
 {
     if (channel->window > LAB_RING_WINDOW_MAX)
         return lab_refuse(EINVAL, "cma announces up to %d messages, not %u", LAB_RING_WINDOW_MAX, channel->window);
-    struct lab_ring_config config = config_of(channel);
+    *ret_config = config_of(channel);
+    return lab_ring_shape(ret_config, ret_shape);
+}
+
+static int cma_memory(const struct lab_channel *channel, size_t *ret_bytes)
+{
+    struct lab_ring_config config;
+    struct lab_ring_shape shape;
+    int err = shape_of(channel, &config, &shape);
+    if (!err)
+        *ret_bytes = sizeof(struct shared) + shape.size;
+    return err;
+}
+
+static int cma_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
+{
+    struct lab_ring_config config;
     struct lab_ring_shape shape;
     struct lab_segment segment;
-    int err = lab_ring_shape(&config, &shape);
+    int err = shape_of(channel, &config, &shape);
     if (!err)
         err = lab_memory_make(channel, "cma", sizeof(struct shared) + shape.size, &segment);
     if (err)
@@ -416,6 +432,7 @@ const struct lab_transport_ops lab_ops_cma = {
     .retire = lab_memory_retire,
     .hangup = cma_hangup,
     .usable = cma_usable,
+    .memory = cma_memory,
     .open = cma_open,
     .close = cma_close,
     .reserve = cma_reserve,
