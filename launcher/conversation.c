@@ -303,7 +303,9 @@ bool lab_conversation_over(const struct lab_conversation *talk)
 
 bool lab_conversation_greeted(const struct lab_conversation *talk)
 {
-    return talk && lab_peers_behind(talk->peers, LAB_PEER_GREETED) < 0;
+    /* Who speaks another protocol, or is another version, has been heard and refused. */
+    bool refused = talk && talk->over && talk->failure_code == EPROTONOSUPPORT;
+    return talk && !refused && lab_peers_behind(talk->peers, LAB_PEER_GREETED) < 0;
 }
 
 int lab_conversation_signal(const struct lab_conversation *talk)
