@@ -108,6 +108,9 @@ int lab_wire_half(const struct lab_wire *wire, enum lab_role role, struct lab_wi
 /* Closes what an end of that role would have owned. */
 void lab_wire_drop(struct lab_wire *wire, enum lab_role role);
 
+/* Of lab_transport_ops, where descriptors are all that was made: closes those of both roles. */
+void lab_wire_retire(const struct lab_channel *channel, struct lab_wire *wire);
+
 struct lab_end; /* below */
 
 enum { LAB_LIBRARY_TEXT = 64 };

@@ -31,7 +31,7 @@ static const struct {
     [LAB_WAIT_ADAPTIVE] = {"adaptive", "polls, yields or sleeps on a futex, by who else wants the core and where the other side runs"},
     [LAB_WAIT_FUTEX] = {"futex", "sleeps on a futex until the other side wakes it"},
     [LAB_WAIT_BLOCK] = {"block", "the kernel's or the library's own blocking call"},
-    [LAB_WAIT_POLL] = {"poll", "sleeps in poll(2) on an eventfd, as in an event loop"},
+    [LAB_WAIT_POLL] = {"poll", "sleeps in poll(2), as in an event loop: on the descriptor, or on an eventfd beside shared memory"},
     [LAB_WAIT_SEMAPHORE] = {"semaphore", "sleeps in a semaphore until the other side posts"},
     [LAB_WAIT_CONDVAR] = {"condvar", "unlocks and sleeps on a condition variable until the other side signals"},
 };

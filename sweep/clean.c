@@ -204,9 +204,10 @@ struct file {
     char name[256];
 };
 
-static bool of_mpi(const char *name)
+/* A fifo of ours has a name until it is open. */
+static bool left_by_runs(const char *name)
 {
-    static const char *const beginnings[] = {"mpich_shar_tmp", "ucx_shm_posix_"};
+    static const char *const beginnings[] = {"mpich_shar_tmp", "ucx_shm_posix_", "ipclab-fifo-"};
     for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++)
         if (strncmp(name, beginnings[i], strlen(beginnings[i])) == 0)
             return true;
@@ -223,8 +224,8 @@ static int list_files(const char *directory, time_t since, struct file **ret_fil
     int err = 0;
     for (struct dirent *entry; !err && count < FILES_MAX && (entry = readdir(listing));) {
         struct stat facts;
-        if (!of_mpi(entry->d_name) || fstatat(dirfd(listing), entry->d_name, &facts, AT_SYMLINK_NOFOLLOW) != 0 ||
-            !S_ISREG(facts.st_mode) || facts.st_uid != geteuid() || facts.st_ctime < since)
+        if (!left_by_runs(entry->d_name) || fstatat(dirfd(listing), entry->d_name, &facts, AT_SYMLINK_NOFOLLOW) != 0 ||
+            !(S_ISREG(facts.st_mode) || S_ISFIFO(facts.st_mode)) || facts.st_uid != geteuid() || facts.st_ctime < since)
             continue;
         struct file *more = realloc(files, (count + 1) * sizeof *files);
         if (!more) {

@@ -39,3 +39,10 @@ void lab_wire_drop(struct lab_wire *wire, enum lab_role role)
     if (wire->has_bells)
         lab_bells_close(&wire->bells[role]);
 }
+
+void lab_wire_retire(const struct lab_channel *channel, struct lab_wire *wire)
+{
+    (void)channel;
+    lab_wire_drop(wire, LAB_TX);
+    lab_wire_drop(wire, LAB_RX);
+}

@@ -1,12 +1,13 @@
-/* Deadlines for transports that wait in a blocking system call (pipes, sockets): the call itself is the wait, the thread's
- * alarm (base/alarm.h) ends it. A message that does not have to wait longer costs the system call of a bare loop.
+/* Deadlines for transports that wait in a blocking system call (pipes, sockets, queues): the call itself is the wait, the thread's
+ * alarm (base/alarm.h) ends it. A message that does not have to wait longer costs the system call of a bare loop. With LAB_WAIT_POLL
+ * the descriptor is non-blocking, and poll(2) is the wait: two system calls a message.
  *
- *     int err = lab_blocking_begin(fd, POLLIN, deadline_ns);
+ *     int err = lab_blocking_begin(fd, POLLIN, wait, deadline_ns);
  *     while (!err) {
  *         ssize_t n = readv(fd, ...);
  *         if (n >= 0)
  *             return n;
- *         err = lab_blocking_interrupted(deadline_ns);
+ *         err = lab_blocking_again(fd, POLLIN, wait, deadline_ns);
  *     }
  *     return err;
  */
@@ -15,6 +16,7 @@
 
 #include "base/alarm.h"
 #include "base/clock.h"
+#include "shm/wait.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -23,23 +25,39 @@
 /* A message of which a part has left must be finished, or the channel is lost: it has this much longer than its deadline. */
 #define LAB_BLOCKING_GRACE_NS LAB_NS_PER_S
 
-/* Before the call: 0, it may block until the deadline; or -EAGAIN for a deadline of 0 where it would block; or -errno. */
-static inline int lab_blocking_begin(int fd, short events, uint64_t deadline_ns)
+/* 0 when the descriptor is ready, -EAGAIN at the deadline, or -errno. */
+static inline int lab_blocking_poll(int fd, short events, uint64_t deadline_ns)
 {
-    if (deadline_ns)
-        return lab_alarm_at(deadline_ns);
     struct pollfd ready = {.fd = fd, .events = events};
-    int count = poll(&ready, 1, 0);
-    return count > 0 ? 0 : count == 0 || errno == EINTR ? -EAGAIN : -errno;
+    int count;
+    while ((count = poll(&ready, 1, deadline_ns ? lab_ms_until(deadline_ns) : 0)) <= 0) {
+        if (count < 0 && errno != EINTR)
+            return -errno;
+        if (!deadline_ns || !lab_ns_until(deadline_ns))
+            return -EAGAIN;
+    }
+    return 0;
 }
 
-/* After the call failed: 0 to call again, -EAGAIN at the deadline, -EPIPE when the other side is gone, else -errno. */
+/* Before the call: 0, it may be made, and block until the deadline; or -EAGAIN for a deadline of 0 where it would block; or -errno. */
+static inline int lab_blocking_begin(int fd, short events, enum lab_wait wait, uint64_t deadline_ns)
+{
+    return deadline_ns && wait == LAB_WAIT_BLOCK ? lab_alarm_at(deadline_ns) : lab_blocking_poll(fd, events, deadline_ns);
+}
+
+/* After a call that blocks has failed: 0 to call again, -EAGAIN at the deadline, -EPIPE when the other side is gone, else -errno. */
 static inline int lab_blocking_interrupted(uint64_t deadline_ns)
 {
     if (errno == EINTR)
         return lab_ns_until(deadline_ns) ? 0 : -EAGAIN;
     /* A Unix socket whose other side closed with messages unread says ECONNRESET. */
     return errno == ECONNRESET ? -EPIPE : -errno;
+}
+
+/* The same after a call on a descriptor that does not block with LAB_WAIT_POLL. */
+static inline int lab_blocking_again(int fd, short events, enum lab_wait wait, uint64_t deadline_ns)
+{
+    return errno == EAGAIN && wait == LAB_WAIT_POLL ? lab_blocking_poll(fd, events, deadline_ns) : lab_blocking_interrupted(deadline_ns);
 }
 
 /* The deadline of the rest of a message. */

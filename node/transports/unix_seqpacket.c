@@ -13,9 +13,9 @@
 
 #include "base/error.h"
 #include "node/transports/blocking.h"
+#include "node/transports/socket.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -26,7 +26,6 @@ enum {
     HEAD = sizeof(uint32_t),
     PACKET = 64 << 10,
     SEND_SLACK = 32,      /* of SO_SNDBUF, that a packet cannot use: unix_dgram_sendmsg() in net/unix/af_unix.c */
-    SKB_OVERHEAD = 512,   /* of a small packet, of which the kernel counts twice as much against SO_SNDBUF */
 };
 
 struct seqpacket_end {
@@ -49,20 +48,13 @@ static struct seqpacket_end *seqpacket_of(struct lab_end *end)
 /* Room for a window of messages; where limits (net.core.wmem_max) leave less, the sender waits in send. */
 static int widen(int fd, const struct lab_channel *channel)
 {
-    uint64_t message = channel->message_max, parts = message > PACKET ? message / (PACKET - HEAD) + 1 : 1;
-    uint64_t wanted = channel->window * (message + parts * (HEAD + SKB_OVERHEAD));
-    int value = wanted < INT_MAX / 2 ? (int)wanted : INT_MAX / 2, size;
-    socklen_t length = sizeof size;
-    if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &length) < 0)
-        return lab_fail(errno, "cannot read SO_SNDBUF");
-    if (value > size / 2 && setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &value, sizeof value) < 0)
-        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &value, sizeof value);
-
+    uint64_t message = channel->message_max, parts = message > PACKET ? message / (PACKET - HEAD) + 1 : 1, size;
+    int err = lab_socket_widen(fd, SO_SNDBUF, channel->window * (message + parts * (HEAD + LAB_SOCKET_OVERHEAD)), &size);
+    if (err)
+        return err;
     uint64_t packet = message < PACKET ? message : PACKET;
-    if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &length) < 0)
-        return lab_fail(errno, "cannot read SO_SNDBUF");
-    if ((uint64_t)size < packet + SEND_SLACK)
-        return lab_refuse(ENOBUFS, "a Unix socket may buffer %d bytes, a packet needs %llu: raise net.core.wmem_max", size,
+    if (size < packet + SEND_SLACK)
+        return lab_refuse(ENOBUFS, "a Unix socket may buffer %llu bytes, a packet needs %llu: raise net.core.wmem_max", (unsigned long long)size,
                           (unsigned long long)packet + SEND_SLACK);
     return 0;
 }
@@ -80,16 +72,6 @@ static int seqpacket_provision(const struct lab_channel *channel, struct lab_wir
     }
     *ret_wire = (struct lab_wire){.fd = {fd[0], fd[1]}};
     return 0;
-}
-
-static void seqpacket_retire(const struct lab_channel *channel, struct lab_wire *wire)
-{
-    (void)channel;
-    for (int role = 0; role < 2; role++) {
-        if (wire->fd[role] >= 0)
-            close(wire->fd[role]);
-        wire->fd[role] = -1;
-    }
 }
 
 /* ---- the worker's side ---- */
@@ -248,7 +230,7 @@ const struct lab_transport_ops lab_ops_unix_seqpacket = {
     .name = "unix-seqpacket",
     .end_bytes = sizeof(struct seqpacket_end),
     .provision = seqpacket_provision,
-    .retire = seqpacket_retire,
+    .retire = lab_wire_retire,
     .open = seqpacket_open,
     .close = seqpacket_close,
     .send = seqpacket_send,

@@ -1,4 +1,4 @@
-/* How pipe and unix-seqpacket put messages into what the kernel gives them: seen from the other side of the descriptor, byte by
+/* How byte streams (pipe, fifo, unix-stream, tcp) and unix-seqpacket put messages into what the kernel gives them: seen from the other side of the descriptor, byte by
  * byte and packet by packet. What both promise is in contract.transports. */
 #include "base/alarm.h"
 #include "base/clock.h"
@@ -61,9 +61,12 @@ static bool counts_from(const unsigned char *bytes, size_t length, unsigned char
     return true;
 }
 
-/* ---- pipe ---- */
+/* ---- streams of bytes ---- */
 
-static void a_pipe_read_in_pieces_of_any_size_gives_whole_messages(void **state)
+static const char *const streams[] = {"pipe", "fifo", "unix-stream", "tcp"};
+enum { STREAMS = sizeof streams / sizeof *streams };
+
+static void a_stream_read_in_pieces_of_any_size_gives_whole_messages(void **state)
 {
     (void)state;
     static const uint32_t lengths[] = {8, 1, 100, 99, 8, 3000, 5000, 4096, 4092, 9000, 64, 64, 64, 0, 12};
@@ -74,12 +77,13 @@ static void a_pipe_read_in_pieces_of_any_size_gives_whole_messages(void **state)
         size += frame(stream + size, lengths[i], (unsigned char)i);
 
     static const size_t steps[] = {1, 2, 3, 5, 7, 67, 68, 4095, 4096, 4100, 60000};
-    for (size_t s = 0; s < sizeof steps / sizeof *steps; s++) {
-        struct half half = half_open("pipe", LAB_RX, 9000);
+    enum { STEPS = sizeof steps / sizeof *steps };
+    for (size_t i = 0; i < STEPS * STREAMS; i++) {
+        struct half half = half_open(streams[i / STEPS], LAB_RX, 9000);
         unsigned char *to = calloc(1, 9000);
-        size_t received = 0;
-        for (size_t at = 0; at < size; at += steps[s]) {
-            size_t count = size - at < steps[s] ? size - at : steps[s];
+        size_t received = 0, step = steps[i % STEPS];
+        for (size_t at = 0; at < size; at += step) {
+            size_t count = size - at < step ? size - at : step;
             assert_int_equal(write(half.bare, stream + at, count), count);
             ssize_t got;
             while ((got = lab_end_recv(half.end, to, 9000, 0)) != -EAGAIN) {
@@ -309,7 +313,7 @@ static void a_part_that_is_not_due_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_pipe_read_in_pieces_of_any_size_gives_whole_messages),
+        cmocka_unit_test(a_stream_read_in_pieces_of_any_size_gives_whole_messages),
         cmocka_unit_test(what_a_pipe_message_has_too_much_is_skipped_in_pieces_of_any_size),
         cmocka_unit_test(a_length_that_cannot_be_is_refused),
         cmocka_unit_test(a_pipe_that_ends_inside_a_message_is_a_peer_that_is_gone),

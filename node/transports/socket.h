@@ -1,0 +1,15 @@
+/* The buffer that the kernel keeps for a socket. */
+#ifndef LAB_NODE_TRANSPORTS_SOCKET_H
+#define LAB_NODE_TRANSPORTS_SOCKET_H
+
+#include <stdint.h>
+
+/* Of a small packet, of which the kernel counts more than its bytes (struct sk_buff, and what it lies in is rounded up). */
+enum { LAB_SOCKET_OVERHEAD = 512 };
+
+/* Makes SO_SNDBUF or SO_RCVBUF hold `wanted` bytes, beyond net.core.wmem_max or rmem_max where this process may do that (CAP_NET_ADMIN).
+ * It may stay smaller, and never becomes smaller than it was. `ret_size`: what it is, of the kernel's own count, which includes its overhead.
+ * -errno, recorded, where the socket does not tell. */
+int lab_socket_widen(int fd, int option, uint64_t wanted, uint64_t *ret_size);
+
+#endif

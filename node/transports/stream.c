@@ -1,0 +1,258 @@
+#include "node/transports/stream.h"
+
+#include "base/error.h"
+#include "node/transports/blocking.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum { PREFIX = sizeof(uint32_t) };
+
+static struct lab_stream *stream_of(struct lab_end *end)
+{
+    return (struct lab_stream *)end;
+}
+
+/* A reader that is gone is an outcome (-EPIPE), not a reason to die. */
+static void outlive_broken_pipes(void)
+{
+    struct sigaction action;
+    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL)
+        signal(SIGPIPE, SIG_IGN);
+}
+
+int lab_stream_open(struct lab_end *end, uint64_t deadline_ns)
+{
+    (void)deadline_ns;
+    struct lab_stream *s = stream_of(end);
+    struct stat facts;
+    s->fd = end->wire.fd[end->role];
+    if (fstat(s->fd, &facts) < 0 || (end->channel.wait == LAB_WAIT_POLL && fcntl(s->fd, F_SETFL, O_NONBLOCK) < 0))
+        return lab_fail(errno, "cannot use the descriptor of channel %u", end->channel.id);
+    if (end->role == LAB_TX) {
+        s->atomic = S_ISFIFO(facts.st_mode) ? PIPE_BUF : 0;
+        outlive_broken_pipes();
+        return 0;
+    }
+    s->expect = end->channel.message_max;
+    s->stash = malloc((size_t)end->channel.message_max + 2 * PREFIX);
+    return s->stash ? 0 : lab_fail(ENOMEM, "no memory for a message of %u bytes", end->channel.message_max);
+}
+
+void lab_stream_close(struct lab_end *end)
+{
+    close(stream_of(end)->fd);
+    free(stream_of(end)->stash);
+}
+
+/* Drops the first `n` bytes of an iovec. */
+static void advance(struct iovec **at, int *count, size_t n)
+{
+    while (*count && n >= (*at)->iov_len) {
+        n -= (*at)->iov_len;
+        ++*at;
+        --*count;
+    }
+    if (*count) {
+        (*at)->iov_base = (unsigned char *)(*at)->iov_base + n;
+        (*at)->iov_len -= n;
+    }
+}
+
+int lab_stream_send(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns)
+{
+    struct lab_stream *s = stream_of(end);
+    if (length > end->channel.message_max)
+        return lab_refuse(EMSGSIZE, "a message of %zu bytes on a channel for %u", length, end->channel.message_max);
+    if (s->broken)
+        return lab_refuse(EIO, "channel %u broke off inside an earlier message", end->channel.id);
+
+    uint32_t prefix = (uint32_t)length;
+    struct iovec pieces[2] = {{&prefix, PREFIX}, {(void *)(uintptr_t)message, length}}, *at = pieces;
+    int count = 2;
+    size_t whole = PREFIX + length, left = whole;
+    unsigned char frame[PIPE_BUF];
+    if (whole <= PIPE_BUF) {
+        memcpy(frame, &prefix, PREFIX);
+        memcpy(frame + PREFIX, message, length);
+        pieces[0] = (struct iovec){frame, whole};
+        count = 1;
+    }
+    uint64_t limit = deadline_ns;
+    enum lab_wait wait = end->channel.wait;
+    int err = lab_blocking_begin(s->fd, POLLOUT, wait, deadline_ns);
+    /* It may have to wait for the reader midway, though it began at once. */
+    if (!err && !deadline_ns && whole > s->atomic) {
+        limit = lab_blocking_grace(deadline_ns);
+        err = lab_alarm_at(limit);
+    }
+    while (!err) {
+        ssize_t n = count == 1 ? write(s->fd, at->iov_base, at->iov_len) : writev(s->fd, at, count);
+        if (n == (ssize_t)left)
+            return 0;
+        if (n > 0) {
+            if (left == whole)
+                err = lab_alarm_at(limit = lab_blocking_grace(deadline_ns));
+            left -= (size_t)n;
+            advance(&at, &count, (size_t)n);
+        } else {
+            err = lab_blocking_again(s->fd, POLLOUT, wait, limit);
+        }
+    }
+    if (err == -EAGAIN && left == whole)
+        return err;
+    if (err == -EPIPE)
+        return lab_refuse(EPIPE, "the receiving end of channel %u is gone", end->channel.id);
+    s->broken = true;
+    if (err == -EAGAIN)
+        return lab_refuse(EIO, "the receiver took %zu bytes of a message of %zu and no more by the deadline", whole - left, whole);
+    return lab_fail(-err, "cannot write to channel %u", end->channel.id);
+}
+
+/* Reads once, in order, into all the pieces: the number of bytes, more than 0, or -errno. */
+static ssize_t read_some(struct lab_stream *s, const struct iovec *pieces, int count, uint64_t deadline_ns)
+{
+    int err = lab_blocking_begin(s->fd, POLLIN, s->end.channel.wait, deadline_ns);
+    while (!err) {
+        ssize_t n = count == 1 ? read(s->fd, pieces->iov_base, pieces->iov_len) : readv(s->fd, pieces, count);
+        if (n > 0)
+            return n;
+        err = n == 0 ? -EPIPE : lab_blocking_again(s->fd, POLLIN, s->end.channel.wait, deadline_ns);
+    }
+    if (err == -EAGAIN)
+        return err;
+    if (err == -EPIPE)
+        return lab_refuse(EPIPE, "the sending end of channel %u is gone", s->end.channel.id);
+    return lab_fail(-err, "cannot read from channel %u", s->end.channel.id);
+}
+
+static void stash_add(struct lab_stream *s, const void *bytes, size_t count)
+{
+    memcpy(s->stash + s->begin + s->stashed, bytes, count);
+    s->stashed += count;
+}
+
+static void stash_drop(struct lab_stream *s, size_t count)
+{
+    s->stashed -= count;
+    s->begin = s->stashed ? s->begin + count : 0;
+}
+
+/* Leaves at least the length of the next message in the stash, and in `to` (room for `room` bytes) what came of the
+ * message itself: 0, with the number of its bytes there. */
+static int begin_next(struct lab_stream *s, unsigned char *to, size_t room, uint64_t deadline_ns, size_t *ret_got)
+{
+    memmove(s->stash, s->stash + s->begin, s->stashed); /* less than PREFIX bytes */
+    s->begin = 0;
+    unsigned char after[PREFIX];
+    size_t guess = room < s->expect ? room : s->expect;
+    while (s->stashed < PREFIX) {
+        size_t missing = PREFIX - s->stashed;
+        if (guess <= PIPE_BUF) {
+            ssize_t n = read_some(s, &(struct iovec){s->stash + s->stashed, missing + guess + PREFIX}, 1, deadline_ns);
+            if (n < 0)
+                return (int)n;
+            s->stashed += (size_t)n;
+            continue;
+        }
+        const struct iovec pieces[3] = {{s->stash + s->stashed, missing}, {to, guess}, {after, PREFIX}};
+        ssize_t n = read_some(s, pieces, 3, deadline_ns);
+        if (n < 0)
+            return (int)n;
+        size_t body = (size_t)n > missing ? (size_t)n - missing : 0, beyond = body > guess ? body - guess : 0;
+        s->stashed += (size_t)n - body;
+        body -= beyond;
+
+        uint32_t length;
+        memcpy(&length, s->stash, PREFIX);
+        if (s->stashed == PREFIX && length == guess) {
+            stash_add(s, after, beyond);
+            *ret_got = body;
+            return 0;
+        }
+        /* Not the length that was guessed: `to` may hold parts of other messages too. */
+        stash_add(s, to, body);
+        stash_add(s, after, beyond);
+    }
+    *ret_got = 0;
+    return 0;
+}
+
+/* More of a message of which `count` bytes are missing: how many came, or -errno. The stash is empty; what comes beyond, of
+ * the next message's length, goes there. */
+static ssize_t read_more(struct lab_stream *s, unsigned char *to, size_t count, uint64_t deadline_ns)
+{
+    bool gather = count <= PIPE_BUF;
+    const struct iovec pieces[2] = {{gather ? s->stash : to, gather ? count + PREFIX : count}, {s->stash, PREFIX}};
+    ssize_t n = read_some(s, pieces, gather ? 1 : 2, deadline_ns);
+    if (n < 0)
+        return n;
+    size_t got = (size_t)n < count ? (size_t)n : count;
+    if (gather)
+        memcpy(to, s->stash, got);
+    s->stashed = (size_t)n - got;
+    s->begin = gather && s->stashed ? got : 0;
+    return (ssize_t)got;
+}
+
+static int skip_rest(struct lab_stream *s, uint64_t deadline_ns)
+{
+    while (s->skip) {
+        size_t room = (size_t)s->end.channel.message_max;
+        const struct iovec piece = {s->stash, s->skip < room ? (size_t)s->skip : room};
+        ssize_t n = read_some(s, &piece, 1, deadline_ns);
+        if (n < 0)
+            return (int)n;
+        s->skip -= (uint64_t)n;
+    }
+    return 0;
+}
+
+ssize_t lab_stream_recv(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns)
+{
+    struct lab_stream *s = stream_of(end);
+    size_t got = 0;
+    int err = skip_rest(s, deadline_ns);
+    if (!err && s->stashed < PREFIX)
+        err = begin_next(s, to, room, deadline_ns, &got);
+    if (err)
+        return err;
+
+    uint32_t length;
+    memcpy(&length, s->stash + s->begin, PREFIX);
+    if (length > end->channel.message_max)
+        return lab_refuse(EBADMSG, "a message of %u bytes on channel %u, which is for %u", length, end->channel.id,
+                          end->channel.message_max);
+    stash_drop(s, PREFIX);
+    if (got == 0) {
+        size_t kept = s->stashed < length ? s->stashed : length;
+        if (length <= room)
+            memcpy(to, s->stash + s->begin, kept);
+        stash_drop(s, kept);
+        got = kept;
+    }
+    if (length > room) {
+        s->skip = length - got;
+        return lab_refuse(EMSGSIZE, "a message of %u bytes for a buffer of %zu", length, room);
+    }
+    s->expect = length;
+    while (got < length) {
+        ssize_t n = read_more(s, (unsigned char *)to + got, length - got, deadline_ns);
+        if (n == -EAGAIN) {
+            stash_add(s, &length, PREFIX);
+            stash_add(s, to, got);
+        }
+        if (n < 0)
+            return n;
+        got += (size_t)n;
+    }
+    return (ssize_t)length;
+}

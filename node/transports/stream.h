@@ -1,0 +1,41 @@
+/* Messages over a descriptor that carries a stream of bytes, whatever made it: a pipe, a fifo, a Unix or a TCP socket. Each message is
+ * preceded by its length: 4 bytes, as the machine writes an unsigned integer (both ends are on one host).
+ *
+ * A message costs one system call at each side, as in a bare loop: length and message are written together, and a read takes
+ * the message together with the length of the *next* one, which in a stream is there already and in a ping-pong is not.
+ * Pieces of up to PIPE_BUF bytes are gathered in a buffer of ours, for copying so little is cheaper than a vectored call
+ * (64 bytes through writev and readv: 1.4 times the bare loop; through the buffer: as the bare loop). Larger ones go straight
+ * from and to the caller's memory by writev and readv. With LAB_WAIT_POLL the descriptor does not block, and poll(2) comes before each call.
+ *
+ * What was read and not handed over (a message cut by its deadline, or more bytes than the message turned out to have) is
+ * kept in `stash` and comes first the next time: a receiver loses nothing by a deadline. A sender that has written part of a
+ * message must finish it; it does so for up to LAB_BLOCKING_GRACE_NS after its deadline, then the end is broken.
+ *
+ * A transport provisions the descriptors, one of each role, and takes the rest from here:
+ *
+ *     .end_bytes = sizeof(struct lab_stream), .provision = mine_provision, .retire = lab_wire_retire,
+ *     .open = lab_stream_open, .close = lab_stream_close, .send = lab_stream_send, .recv = lab_stream_recv,
+ */
+#ifndef LAB_NODE_TRANSPORTS_STREAM_H
+#define LAB_NODE_TRANSPORTS_STREAM_H
+
+#include "node/transport.h"
+
+struct lab_stream {
+    struct lab_end end;
+    int fd;
+    size_t atomic;         /* TX: so many bytes are written as a whole or not at all */
+    bool broken;           /* TX: a message was cut */
+    uint32_t expect;       /* RX: length of the message before, the most likely one of the next */
+    uint64_t skip;         /* RX: bytes still to come of a message that was too long */
+    size_t begin, stashed; /* RX: the stash's unread bytes are stash[begin .. begin + stashed) */
+    unsigned char *stash;  /* RX: room for a length, a message and a length */
+};
+
+/* Of lab_transport_ops, as node/transport.h has them. */
+int lab_stream_open(struct lab_end *end, uint64_t deadline_ns);
+void lab_stream_close(struct lab_end *end);
+int lab_stream_send(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns);
+ssize_t lab_stream_recv(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns);
+
+#endif
