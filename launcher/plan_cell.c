@@ -278,6 +278,25 @@ static int check_longest(struct lab_plan_making *making, const struct lab_transp
                          lab_format_size(transport->message_max, most));
 }
 
+/* What this machine's administrator has set. On other machines they will tell. */
+static int check_limit(struct lab_plan_making *making)
+{
+    const struct lab_plan_cell *cell = making->cell;
+    const struct lab_transport_ops *ops = cell->transport->module ? NULL : lab_transport_ops(cell->transport);
+    const struct lab_channel channel = {
+        .transport = cell->transport, .wait = cell->wait, .message_max = (uint32_t)cell->size_bytes, .window = cell->window, .batch = cell->batch};
+    struct lab_bound bound;
+    char size[LAB_TEXT_NUMBER], most[LAB_TEXT_NUMBER];
+    if (!ops || !ops->limit || making->site->machine->described || lab_plan_elsewhere(making))
+        return 0;
+    if (ops->limit(&channel, &bound))
+        return lab_plan_skip(making, "%s: %s", cell->transport->name, lab_error_last()->text);
+    if (cell->size_bytes <= bound.longest)
+        return 0;
+    return lab_plan_skip(making, "a message of %s is beyond what %s carries on this machine, %s; %s", lab_format_size(cell->size_bytes, size),
+                         cell->transport->name, lab_format_size(bound.longest, most), bound.mend);
+}
+
 static int take_depth(struct lab_plan_making *making)
 {
     struct lab_plan_cell *cell = making->cell;
@@ -296,7 +315,7 @@ static int take_depth(struct lab_plan_making *making)
         return lab_plan_skip(making, "%s hands over one message at a time, and batch is %u", cell->transport->name, cell->batch);
     if (cell->batch > cell->window)
         return lab_plan_skip(making, "a batch of %u does not fit into a window of %u", cell->batch, cell->window);
-    return 0;
+    return check_limit(making);
 }
 
 bool lab_plan_elsewhere(const struct lab_plan_making *making)

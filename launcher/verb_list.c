@@ -68,6 +68,17 @@ static const char *missing_of(const struct lab_transport *transport, char to[PAT
     return to;
 }
 
+/* On this machine. */
+static uint64_t longest_of(const struct lab_transport *transport)
+{
+    const struct lab_channel channel = {.transport = transport, .message_max = (uint32_t)transport->message_max, .window = 1, .batch = 1};
+    const struct lab_transport_ops *ops = transport->module ? NULL : lab_transport_ops(transport);
+    struct lab_bound bound;
+    if (!ops || !ops->limit || ops->limit(&channel, &bound) || bound.longest > transport->message_max)
+        return transport->message_max;
+    return bound.longest;
+}
+
 static int add_transports(struct lab_listing *listing)
 {
     const struct lab_transport *transport;
@@ -82,7 +93,7 @@ static int add_transports(struct lab_listing *listing)
             {.text = transport->caps & LAB_CAP_LOAN ? "loan" : "copy"},
             {.number = (transport->caps & LAB_CAP_BATCH) != 0},
             {.number = (transport->caps & LAB_CAP_PEER_DEATH) != 0},
-            {.number = (double)transport->message_max},
+            {.number = (double)longest_of(transport)},
             {.number = !missing},
             {.text = missing},
             {.text = transport->summary},

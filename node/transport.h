@@ -111,6 +111,13 @@ void lab_wire_drop(struct lab_wire *wire, enum lab_role role);
 /* Of lab_transport_ops, where descriptors are all that was made: closes those of both roles. */
 void lab_wire_retire(const struct lab_channel *channel, struct lab_wire *wire);
 
+/* What bounds a message on this machine, where that is less than the card says or an administrator may set it. */
+enum { LAB_MEND_TEXT = 160 };
+struct lab_bound {
+    uint64_t longest;         /* bytes of a message */
+    char mend[LAB_MEND_TEXT]; /* what would let it carry messages as long as the channel's: "as root: sysctl ..." */
+};
+
 struct lab_end; /* below */
 
 enum { LAB_LIBRARY_TEXT = 64 };
@@ -133,6 +140,10 @@ struct lab_transport_ops {
     /* Bytes of shared memory that provision would take for the channel, or why it cannot be, recorded; for whoever plans. Always with
      * LAB_CAP_BACKING; NULL: it takes none of ours, or any channel can be. */
     int (*memory)(const struct lab_channel *channel, size_t *ret_bytes);
+
+    /* How long a message of the channel may be on this machine, for whoever plans; NULL: as long as the card says. -errno, recorded, where
+     * that cannot be found out. */
+    int (*limit)(const struct lab_channel *channel, struct lab_bound *ret_bound);
 
     /* Worker side. `open` finds channel, role and wire filled in, owns wire.fd[role] and wire.bells[role] on success only. `close` never fails
      * and never blocks for longer than 1 s; the peer then gets -EPIPE after it has received everything. */

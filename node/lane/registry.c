@@ -37,7 +37,9 @@ enum {
     SEMAPHORE = LAB_WAIT_BIT(LAB_WAIT_SEMAPHORE),
     CONDVAR = LAB_WAIT_BIT(LAB_WAIT_CONDVAR),
 };
+#define MiB(n) (UINT64_C(n) << 20)
 #define GiB(n) (UINT64_C(n) << 30)
+enum { UDP_MAX = 65535 - 20 - 8 }; /* a packet of IPv4 less its header and UDP's */
 
 struct entry {
     struct lab_transport card; /* first: a card leads to its entry */

@@ -27,21 +27,27 @@ static const uint32_t sizes[] = {
 };
 enum { SIZES = sizeof sizes / sizeof *sizes, EACH = 3 };
 
+static uint32_t size_of(const struct party *party, uint32_t number)
+{
+    uint32_t size = sizes[number % SIZES], most = party->channel->message_max;
+    return size < most ? size : most;
+}
+
 static bool tx_sizes(struct party *party)
 {
     for (uint32_t i = 0; i < SIZES * EACH; i++)
-        NEED_IS(party_say(party, sizes[i % SIZES], i), 0);
+        NEED_IS(party_say(party, size_of(party, i), i), 0);
     for (uint32_t i = 0; i < SIZES; i++)
-        NEED_IS(party_say(party, sizes[SIZES - 1 - i], i), 0);
+        NEED_IS(party_say(party, size_of(party, SIZES - 1 - i), i), 0);
     return true;
 }
 
 static bool rx_sizes(struct party *party)
 {
     for (uint32_t i = 0; i < SIZES * EACH; i++)
-        NEED_IS(party_hear(party, i), sizes[i % SIZES]);
+        NEED_IS(party_hear(party, i), size_of(party, i));
     for (uint32_t i = 0; i < SIZES; i++)
-        NEED_IS(party_hear(party, i), sizes[SIZES - 1 - i]);
+        NEED_IS(party_hear(party, i), size_of(party, SIZES - 1 - i));
     return true;
 }
 
@@ -133,7 +139,7 @@ static bool rx_empties(struct party *party)
 
 static bool tx_long(struct party *party)
 {
-    NEED_IS(party_say(party, LONG, 7), 0);
+    NEED_IS(party_say(party, party->channel->message_max, 7), 0);
     NEED_IS(party_say(party, 64, 8), 0);
     return true;
 }
@@ -145,7 +151,7 @@ static bool rx_long_bit_by_bit(struct party *party)
     do
         got = party_hear_within(party, 7, 0);
     while (got == -EAGAIN && (party_again(party, got) || lab_ns_until(party->deadline_ns)));
-    NEED_IS(got, LONG);
+    NEED_IS(got, party->channel->message_max);
     NEED_IS(party_hear(party, 8), 64);
     return true;
 }
@@ -153,7 +159,7 @@ static bool rx_long_bit_by_bit(struct party *party)
 /* The deadline passes when a part of the message has left, where the mechanism moves it in parts. */
 static bool tx_long_with_short_deadline(struct party *party)
 {
-    int err = party_try(party, LONG, 1, lab_now_ns() + 5 * LAB_NS_PER_MS);
+    int err = party_try(party, party->channel->message_max, 1, lab_now_ns() + 5 * LAB_NS_PER_MS);
     NEED(err == 0 || err == -EAGAIN || err == -EIO);
     if (err != -EIO)
         NEED_IS(party_say(party, 64, err ? 2 : 3), 0);
@@ -166,12 +172,13 @@ static bool tx_long_with_short_deadline(struct party *party)
 static bool rx_long_after_its_deadline(struct party *party)
 {
     lab_spin_for(20 * LAB_NS_PER_MS);
-    unsigned char *bytes = malloc(LONG);
+    uint32_t length = party->channel->message_max;
+    unsigned char *bytes = malloc(length);
     ssize_t got;
     do
-        got = lab_end_recv(party->end, bytes, LONG, party->deadline_ns);
+        got = lab_end_recv(party->end, bytes, length, party->deadline_ns);
     while (party_again(party, got));
-    bool whole = got == LONG && message_is(bytes, LONG, 1), only = got == 64 && message_is(bytes, 64, 2);
+    bool whole = got == (ssize_t)length && message_is(bytes, length, 1), only = got == 64 && message_is(bytes, 64, 2);
     free(bytes);
     NEED(whole || only || got == -EPIPE);
     if (whole)

@@ -57,6 +57,18 @@ static struct lab_channel channel_of(const struct scene *scene)
     };
 }
 
+/* As long as the scenario's, or the longest that it carries here. */
+static void clip(struct lab_channel *channel, const struct lab_transport_ops *ops)
+{
+    struct lab_bound bound = {.longest = channel->transport->message_max};
+    if (channel->message_max > bound.longest)
+        channel->message_max = (uint32_t)bound.longest;
+    if (ops->limit)
+        lab_assert_ok(ops->limit(channel, &bound));
+    if (channel->message_max > bound.longest)
+        channel->message_max = (uint32_t)bound.longest;
+}
+
 /* Whether this machine has what the channel is to be made of; the reason is recorded if not. */
 static int lacking(const struct lab_channel *channel, const struct lab_transport_ops *ops)
 {
@@ -84,6 +96,7 @@ static void play(void **state)
         return;
     }
     bool world = scene->transport->caps & LAB_CAP_WORLD;
+    clip(&channel, ops);
     if (lacking(&channel, ops))
         lab_test_skip(lab_error_last()->text);
     if (scene->transport->caps & scenario->without)
