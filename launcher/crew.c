@@ -276,8 +276,9 @@ void lab_crew_end(struct lab_crew *crew, uint64_t grace_deadline_ns)
     /* On other hosts the minders do that (sweep/mind.h), and in the user's world too. */
     if (!crew->world && (killed || crew->hosts || crew->pmi))
         lab_clean_shm(LAB_CLEAN_SHM, crew->started, NULL, false);
-    if (killed)
-        lab_clean_sysv(NULL, false);
+    /* A node that somebody else has killed is not among them. */
+    lab_clean_sysv(NULL, false);
+    lab_clean_mq(NULL, false);
     lab_child_kill(&crew->minder);
     lab_mpiexec_close(&crew->output);
     lab_pmi_free(crew->pmi);

@@ -38,6 +38,7 @@ int lab_verb_clean(const struct lab_arguments *arguments)
         lab_clean_orphans(told, look_only),
         lab_clean_shm(LAB_CLEAN_SHM, 0, told, look_only),
         lab_clean_sysv(told, look_only),
+        lab_clean_mq(told, look_only),
         clean_lab(told, look_only),
     };
     int total = 0;

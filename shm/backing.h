@@ -40,7 +40,7 @@ enum { LAB_HUGE_PAGES_TEXT = 160 };
 char *lab_huge_pages_mend(const struct lab_huge_pages *pages, uint64_t wanted, char to[LAB_HUGE_PAGES_TEXT]);
 
 /* The keys of System V segments, 0x1ab..... with a number drawn at random. A segment has its key for as long as it takes its maker to
- * attach it and mark it for removal, two system calls; one that is found with it, of a process that is no more, was left by SIGKILL. */
+ * attach it and mark it for removal, two system calls; one that is found with it, of a process that is no more, was left by SIGKILL. Message queues of System V have such keys too, until they are removed. */
 #define LAB_SYSV_KEY UINT32_C(0x1ab00000)
 #define LAB_SYSV_KEY_MASK UINT32_C(0xfff00000)
 

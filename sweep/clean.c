@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/leftover.h"
 #include "shm/backing.h"
 #include "sweep/process.h"
 
@@ -10,11 +11,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <mqueue.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/msg.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -207,7 +210,7 @@ struct file {
 /* A fifo of ours has a name until it is open. */
 static bool left_by_runs(const char *name)
 {
-    static const char *const beginnings[] = {"mpich_shar_tmp", "ucx_shm_posix_", "ipclab-fifo-"};
+    static const char *const beginnings[] = {"mpich_shar_tmp", "ucx_shm_posix_", LAB_LEFTOVER_FIFO};
     for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++)
         if (strncmp(name, beginnings[i], strlen(beginnings[i])) == 0)
             return true;
@@ -321,34 +324,72 @@ int lab_clean_shm(const char *directory, time_t since, FILE *told, bool look_onl
     return err ? err : removed;
 }
 
-/* Whether a segment was made by one of our nodes that did not live to attach it. A maker in another pid namespace shows as 0. */
-static bool left_behind(int key, int id, struct shmid_ds *ret_facts)
+/* A process in another pid namespace shows as 0, and nobody can say what became of it. */
+static bool gone(pid_t pid)
 {
-    if (((uint32_t)key & LAB_SYSV_KEY_MASK) != LAB_SYSV_KEY || shmctl(id, IPC_STAT, ret_facts) < 0)
-        return false;
-    return ret_facts->shm_perm.cuid == geteuid() && ret_facts->shm_nattch == 0 && ret_facts->shm_cpid > 0 &&
-           kill(ret_facts->shm_cpid, 0) < 0 && errno == ESRCH;
+    return pid > 0 && kill(pid, 0) < 0 && errno == ESRCH;
 }
 
-int lab_clean_sysv(FILE *told, bool look_only)
+/* Removes a segment that was made by one of our nodes that did not live to attach it. */
+static bool remove_segment(int id, bool look_only, char *what, size_t room)
 {
-    FILE *list = fopen("/proc/sysvipc/shm", "re");
+    struct shmid_ds facts;
+    bool left = shmctl(id, IPC_STAT, &facts) == 0 && facts.shm_perm.cuid == geteuid() && facts.shm_nattch == 0 && gone(facts.shm_cpid);
+    if (!left || (!look_only && shmctl(id, IPC_RMID, NULL) < 0))
+        return false;
+    snprintf(what, room, "System V segment %d (%zu bytes)", id, (size_t)facts.shm_segsz);
+    return true;
+}
+
+/* Removes a queue that was last used by processes that are no more: its node uses it before anybody else. One that was never used was made
+ * by a node that is about to, unless it has been about to for very long. */
+static bool remove_queue(int id, bool look_only, char *what, size_t room)
+{
+    enum { ABOUT_TO_S = 10 };
+    struct msqid_ds facts;
+    if (msgctl(id, IPC_STAT, &facts) < 0 || facts.msg_perm.cuid != geteuid())
+        return false;
+    bool left = facts.msg_stime ? gone(facts.msg_lspid) && gone(facts.msg_lrpid) : time(NULL) - facts.msg_ctime > ABOUT_TO_S;
+    if (!left || (!look_only && msgctl(id, IPC_RMID, NULL) < 0))
+        return false;
+    snprintf(what, room, "System V message queue %d (%lu messages)", id, (unsigned long)facts.msg_qnum);
+    return true;
+}
+
+/* Those of one kind, as the kernel lists them: with a key of ours. */
+static int sweep_sysv(const char *path, bool (*remove_one)(int, bool, char *, size_t), FILE *told, bool look_only)
+{
+    FILE *list = fopen(path, "re");
     if (!list)
         return 0; /* a kernel without them */
     char line[512], what[96];
     int removed = 0, key, id;
     while (fgets(line, sizeof line, list)) {
-        struct shmid_ds facts;
-        if (sscanf(line, "%d %d", &key, &id) != 2 || !left_behind(key, id, &facts))
-            continue;
-        if (!look_only && shmctl(id, IPC_RMID, NULL) < 0)
+        if (sscanf(line, "%d %d", &key, &id) != 2 || ((uint32_t)key & LAB_SYSV_KEY_MASK) != LAB_SYSV_KEY || !remove_one(id, look_only, what, sizeof what))
             continue;
         removed++;
-        snprintf(what, sizeof what, "System V segment %d (%zu bytes)", id, (size_t)facts.shm_segsz);
         say(told, look_only, what, "removed", "its maker is gone");
     }
     fclose(list);
     return removed;
+}
+
+int lab_clean_sysv(FILE *told, bool look_only)
+{
+    return sweep_sysv("/proc/sysvipc/shm", remove_segment, told, look_only) + sweep_sysv("/proc/sysvipc/msg", remove_queue, told, look_only);
+}
+
+int lab_clean_mq(FILE *told, bool look_only)
+{
+    char text[LAB_LEFTOVER_QUEUE_NAME];
+    const char *name = lab_leftover_queue(text);
+    mqd_t queue = look_only ? mq_open(name, O_RDONLY | O_CLOEXEC) : -1;
+    bool there = look_only ? queue >= 0 : mq_unlink(name) == 0;
+    if (queue >= 0)
+        mq_close(queue);
+    if (there)
+        say(told, look_only, name + 1, "removed", "a POSIX message queue that its maker was killed over");
+    return there;
 }
 
 static bool any_files(const char *directory, time_t since)

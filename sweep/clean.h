@@ -39,13 +39,17 @@ int lab_clean_orphans(FILE *told, bool look_only);
  * cannot be read. */
 int lab_clean_await(const char *mark, uint64_t deadline_ns);
 
-/* Removes `mpich_shar_tmp*` and `ucx_shm_posix_*` of this user from the directory when no process maps or has opened them and
+/* Removes `mpich_shar_tmp*`, `ucx_shm_posix_*` and `ipclab-fifo-*` of this user from the directory when no process maps or has opened them and
  * they were changed at or after `since` (seconds of the wall clock; 0: whenever). Says what on `told`. Returns how many, or
  * -errno with the record when the directory cannot be read. */
 int lab_clean_shm(const char *directory, time_t since, FILE *told, bool look_only);
 
-/* Removes the System V segments of this user that a node was killed over (shm/backing.h), those of this IPC namespace. Returns how many. */
+/* Removes the System V segments and message queues of this user that a node was killed over (shm/backing.h), those of this IPC
+ * namespace. Returns how many. */
 int lab_clean_sysv(FILE *told, bool look_only);
+
+/* The same for the one POSIX message queue that may be left (base/leftover.h). */
+int lab_clean_mq(FILE *told, bool look_only);
 
 /* The same, silently, again and again until there are no such files or the deadline has passed: who maps them is about to end. */
 int lab_clean_shm_until(const char *directory, time_t since, uint64_t deadline_ns);

@@ -37,6 +37,7 @@ static _Noreturn void mind(const struct minded *minded)
     }
     lab_clean_shm_until(LAB_CLEAN_SHM, minded->since, lab_now_ns() + UNMAP_S * LAB_NS_PER_S);
     lab_clean_sysv(NULL, false);
+    lab_clean_mq(NULL, false);
     _exit(0);
 }
 

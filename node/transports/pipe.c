@@ -5,6 +5,7 @@
 #include "node/transports/stream.h"
 
 #include "base/error.h"
+#include "base/leftover.h"
 #include "node/transports/figure.h"
 
 #include <errno.h>
@@ -59,7 +60,7 @@ static int make_fifo(const struct lab_channel *channel, int *ret_fd)
         uint64_t random;
         if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
             return lab_fail(errno, "no random name for a fifo");
-        snprintf(path, sizeof path, "/dev/shm/ipclab-fifo-%016llx", (unsigned long long)random);
+        snprintf(path, sizeof path, "/dev/shm/" LAB_LEFTOVER_FIFO "%016llx", (unsigned long long)random);
         if (mkfifo(path, OWNER_ONLY) < 0)
             return lab_fail(errno, "cannot make the fifo of channel %u, %s", channel->id, path);
         int fd = open(path, O_RDWR | O_CLOEXEC), code = errno;

@@ -30,15 +30,20 @@ static bool make_own_shm(void)
            mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 && mount("none", "/dev/shm", "tmpfs", 0, NULL) == 0;
 }
 
-static size_t count_left(void)
+static size_t count_lines(const char *path)
 {
-    size_t segments = 0;
-    FILE *list = fopen("/proc/sysvipc/shm", "re");
+    size_t lines = 0;
+    FILE *list = fopen(path, "re");
     for (int c; list && (c = getc(list)) != EOF;)
-        segments += c == '\n';
+        lines += c == '\n';
     if (list)
         fclose(list);
-    return segments + count_entries("/dev/shm") + count_entries(room);
+    return lines;
+}
+
+static size_t count_left(void)
+{
+    return count_lines("/proc/sysvipc/shm") + count_lines("/proc/sysvipc/msg") + count_entries("/dev/shm") + count_entries(room);
 }
 
 static struct lab_channel channel_of(const struct scene *scene)
