@@ -33,8 +33,8 @@ bare() # TRANSPORT PATTERN SIZE CPUS BYTES
     case $transport in
     mpi) "$mpiexec" -n 2 "$bin/bench-bare-mpi" --over "${over:-polled}" "$@" ;;
     zmq-*) "$bin/bench-bare-zmq" --over "${transport#zmq-}" "$@" ;;
-    pipe) "$bin/bench-bare-pipe" "$@" ;;
     shm-ring) "$bin/bench-bare-futex" "$@" ;;
+    *) "$bin/bench-bare-kernel" --over "$transport" "$@" ;;
     esac | jq -r 'if .pattern == "pingpong" then .half_round_trip_ns.p50 else .messages_per_s end'
 }
 
@@ -52,8 +52,13 @@ lab() # TRANSPORT PATTERN SIZE PLACEMENT
 spread() { sort -g | awk '{ v[NR] = $1 } END { printf "%.6g %.6g %.6g\n", NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2, v[1], v[NR] }'; }
 
 {
-    for transport in mpi zmq-ipc zmq-tcp pipe; do
-        for size in 64 65536; do
+    for transport in mpi zmq-ipc zmq-tcp pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp posix-mq sysv-mq; do
+        long=65536
+        case $transport in
+        udp) long=32768 ;;            # what fits into a datagram
+        posix-mq | sysv-mq) long=8192 ;; # and into a message of a queue, with the limits as they come
+        esac
+        for size in 64 "$long"; do
             echo "$transport pingpong $size other-core"
             echo "$transport stream $size other-core"
         done

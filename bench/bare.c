@@ -163,11 +163,11 @@ void bare_meet(struct bare *bare, void *from_server, size_t size)
 
 unsigned char *bare_buffer(const struct bare *bare)
 {
-    unsigned char *bytes = aligned_alloc(ALIGNMENT, (bare->size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1));
+    unsigned char *bytes = aligned_alloc(ALIGNMENT, (BARE_HEAD + bare->size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1));
     if (!bytes)
         bare_fail(bare, "no memory for a message");
-    memset(bytes, 0, bare->size);
-    return bytes;
+    memset(bytes, 0, BARE_HEAD + bare->size);
+    return bytes + BARE_HEAD;
 }
 
 static void print(const struct bare *bare)

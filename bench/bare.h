@@ -12,7 +12,7 @@
  *     static void recv_one(void *channel, void *bytes, size_t size) { ... }
  *     int main(int argc, char **argv)
  *     {
- *         struct bare bare = {.name = "bare-pipe"};
+ *         struct bare bare = {.name = "bare-kernel"};
  *         bare_options(&bare, argc, argv);
  *         ... make what is inherited ...
  *         bare_fork(&bare);                   returns in both processes, each pinned
@@ -39,7 +39,7 @@
 #include <string.h>
 #include <sys/types.h>
 
-enum { BARE_SIZE_MIN = 8, BARE_CREDIT_BYTES = 8, BARE_BATCH_MAX = 1 << 16 };
+enum { BARE_SIZE_MIN = 8, BARE_CREDIT_BYTES = 8, BARE_BATCH_MAX = 1 << 16, BARE_HEAD = 64 };
 #define BARE_SAMPLE_NS (10 * LAB_NS_PER_US)
 
 typedef void bare_send(void *channel, const void *bytes, size_t size);
@@ -85,10 +85,11 @@ void bare_meet(struct bare *bare, void *from_server, size_t size);
 /* Prints the client's result and returns the exit code of the program, once the server has ended; the server ends here. */
 int bare_end(struct bare *bare);
 
-/* Ends the program: "bare-pipe: cannot ...: reason of errno". */
+/* Ends the program: "bare-kernel: cannot ...: reason of errno". */
 _Noreturn void bare_fail(const struct bare *bare, const char *what);
 
-/* A message's memory, touched. */
+/* A message's memory, touched. In front of it, and of what else is sent and received here, are BARE_HEAD bytes, for what a mechanism wants to
+ * have there. */
 unsigned char *bare_buffer(const struct bare *bare);
 
 /* ---- the loops; the two functions are inlined into them ---- */
@@ -120,7 +121,7 @@ static inline __attribute__((always_inline)) uint32_t bare_half(const struct bar
 
 static inline __attribute__((always_inline)) void bare_serve(const struct bare *bare, bare_send *send_one, bare_recv *recv_one, void *channel)
 {
-    unsigned char *message = bare_buffer(bare), credit[BARE_CREDIT_BYTES] = {0};
+    unsigned char *message = bare_buffer(bare), room[BARE_HEAD + BARE_CREDIT_BYTES] = {0}, *credit = room + BARE_HEAD;
     uint32_t half = bare_half(bare);
     uint64_t number = 0;
     do {
@@ -129,7 +130,7 @@ static inline __attribute__((always_inline)) void bare_serve(const struct bare *
                 recv_one(channel, message, bare->size);
                 bare_read(bare, message);
             }
-            send_one(channel, credit, sizeof credit);
+            send_one(channel, credit, BARE_CREDIT_BYTES);
         } else {
             recv_one(channel, message, bare->size);
             bare_write(bare, message, number++);
@@ -188,14 +189,14 @@ static inline __attribute__((always_inline)) void bare_ask(struct bare *bare, ba
 /* At most a window ahead of the credits, one of which comes back for every half window. */
 static inline __attribute__((always_inline)) void bare_pour(struct bare *bare, bare_send *send_one, bare_recv *recv_one, void *channel)
 {
-    unsigned char *message = bare_buffer(bare), credit[BARE_CREDIT_BYTES];
+    unsigned char *message = bare_buffer(bare), room[BARE_HEAD + BARE_CREDIT_BYTES], *credit = room + BARE_HEAD;
     struct bare_pace pace = bare_pace_of(bare);
     uint32_t half = bare_half(bare), outstanding = 0;
     uint64_t begin = 0, first = 0, confirmed = 0;
     bool warm = false, last;
     do {
         if ((outstanding + 1) * half > bare->window) {
-            recv_one(channel, credit, sizeof credit);
+            recv_one(channel, credit, BARE_CREDIT_BYTES);
             outstanding--;
             confirmed += half;
         }
@@ -218,7 +219,7 @@ static inline __attribute__((always_inline)) void bare_pour(struct bare *bare, b
         outstanding++;
     } while (!last);
     while (outstanding--)
-        recv_one(channel, credit, sizeof credit);
+        recv_one(channel, credit, BARE_CREDIT_BYTES);
 }
 
 static inline __attribute__((always_inline)) void bare_run(struct bare *bare, bare_send *send_one, bare_recv *recv_one, void *channel)

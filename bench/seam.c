@@ -70,7 +70,8 @@ static void open_one(const struct bare *bare, const struct lab_channel *channel,
 
 int main(int argc, char **argv)
 {
-    static const char *const over[] = {"zmq-ipc", "zmq-tcp", "mpi", "pipe", "unix-seqpacket", NULL};
+    static const char *const over[] = {"zmq-ipc", "zmq-tcp", "mpi", "pipe", "fifo", "unix-stream", "unix-seqpacket", "unix-dgram", "tcp", "udp", "posix-mq",
+                                       "sysv-mq", NULL};
     struct bare bare = {.name = "seam", .over = over};
     const char *number = getenv("PMI_RANK");
     bare_options(&bare, argc, argv);
