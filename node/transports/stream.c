@@ -42,6 +42,7 @@ int lab_stream_open(struct lab_end *end, uint64_t deadline_ns)
         outlive_broken_pipes();
         return 0;
     }
+    s->ahead = S_ISFIFO(facts.st_mode) ? PREFIX : 0;
     s->expect = end->channel.message_max;
     s->stash = malloc((size_t)end->channel.message_max + 2 * PREFIX);
     return s->stash ? 0 : lab_fail(ENOMEM, "no memory for a message of %u bytes", end->channel.message_max);
@@ -157,13 +158,13 @@ static int begin_next(struct lab_stream *s, unsigned char *to, size_t room, uint
     while (s->stashed < PREFIX) {
         size_t missing = PREFIX - s->stashed;
         if (guess <= PIPE_BUF) {
-            ssize_t n = read_some(s, &(struct iovec){s->stash + s->stashed, missing + guess + PREFIX}, 1, deadline_ns);
+            ssize_t n = read_some(s, &(struct iovec){s->stash + s->stashed, missing + guess + s->ahead}, 1, deadline_ns);
             if (n < 0)
                 return (int)n;
             s->stashed += (size_t)n;
             continue;
         }
-        const struct iovec pieces[3] = {{s->stash + s->stashed, missing}, {to, guess}, {after, PREFIX}};
+        const struct iovec pieces[3] = {{s->stash + s->stashed, missing}, {to, guess}, {after, s->ahead}};
         ssize_t n = read_some(s, pieces, 3, deadline_ns);
         if (n < 0)
             return (int)n;
@@ -191,7 +192,7 @@ static int begin_next(struct lab_stream *s, unsigned char *to, size_t room, uint
 static ssize_t read_more(struct lab_stream *s, unsigned char *to, size_t count, uint64_t deadline_ns)
 {
     bool gather = count <= PIPE_BUF;
-    const struct iovec pieces[2] = {{gather ? s->stash : to, gather ? count + PREFIX : count}, {s->stash, PREFIX}};
+    const struct iovec pieces[2] = {{gather ? s->stash : to, gather ? count + s->ahead : count}, {s->stash, s->ahead}};
     ssize_t n = read_some(s, pieces, gather ? 1 : 2, deadline_ns);
     if (n < 0)
         return n;

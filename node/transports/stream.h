@@ -1,8 +1,9 @@
 /* Messages over a descriptor that carries a stream of bytes, whatever made it: a pipe, a fifo, a Unix or a TCP socket. Each message is
  * preceded by its length: 4 bytes, as the machine writes an unsigned integer (both ends are on one host).
  *
- * A message costs one system call at each side, as in a bare loop: length and message are written together, and a read takes
- * the message together with the length of the *next* one, which in a stream is there already and in a ping-pong is not.
+ * A message costs one system call at each side, as in a bare loop: length and message are written together, and a read takes a length and as
+ * many bytes as the message before had. From a pipe it takes the length of the *next* message too, which in a stream is there already and in a
+ * ping-pong is not; a socket keeps what was written at once in one piece, and a read that touches two of them costs more.
  * Pieces of up to PIPE_BUF bytes are gathered in a buffer of ours, for copying so little is cheaper than a vectored call
  * (64 bytes through writev and readv: 1.4 times the bare loop; through the buffer: as the bare loop). Larger ones go straight
  * from and to the caller's memory by writev and readv. With LAB_WAIT_POLL the descriptor does not block, and poll(2) comes before each call.
@@ -26,6 +27,7 @@ struct lab_stream {
     int fd;
     size_t atomic;         /* TX: so many bytes are written as a whole or not at all */
     bool broken;           /* TX: a message was cut */
+    uint32_t ahead;        /* RX: bytes of the next message that are read along: its length, or nothing */
     uint32_t expect;       /* RX: length of the message before, the most likely one of the next */
     uint64_t skip;         /* RX: bytes still to come of a message that was too long */
     size_t begin, stashed; /* RX: the stash's unread bytes are stash[begin .. begin + stashed) */
