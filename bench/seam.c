@@ -90,10 +90,13 @@ int main(int argc, char **argv)
     struct seam seam = {&bare, NULL, NULL, lab_now_ns() + 3600 * LAB_NS_PER_S};
     open_one(&bare, &channel[bare.client ? FORTH : BACK], LAB_TX, &wire[bare.client ? FORTH : BACK], seam.deadline_ns, &seam.tx);
     open_one(&bare, &channel[bare.client ? BACK : FORTH], LAB_RX, &wire[bare.client ? BACK : FORTH], seam.deadline_ns, &seam.rx);
-    for (int way = FORTH; way < CHANNELS; way++)
+    /* Where the mechanism itself tells who is gone, nobody else may hold it; elsewhere it has to be there. */
+    for (int way = FORTH; way < CHANNELS && !ops->hangup; way++)
         ops->retire(&channel[way], &wire[way]);
     bare_run(&bare, send_one, recv_one, &seam);
     lab_end_close(seam.tx);
     lab_end_close(seam.rx);
+    for (int way = FORTH; way < CHANNELS && ops->hangup; way++)
+        ops->retire(&channel[way], &wire[way]);
     return bare_end(&bare);
 }

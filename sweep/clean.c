@@ -13,7 +13,6 @@
 #include <inttypes.h>
 #include <mqueue.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -324,10 +323,11 @@ int lab_clean_shm(const char *directory, time_t since, FILE *told, bool look_onl
     return err ? err : removed;
 }
 
-/* A process in another pid namespace shows as 0, and nobody can say what became of it. */
+/* Ended, reaped or not. A process in another pid namespace shows as 0, and nobody can say what became of it. */
 static bool gone(pid_t pid)
 {
-    return pid > 0 && kill(pid, 0) < 0 && errno == ESRCH;
+    struct lab_process process;
+    return pid > 0 && lab_process_read(pid, &process) == -ESRCH;
 }
 
 /* Removes a segment that was made by one of our nodes that did not live to attach it. */

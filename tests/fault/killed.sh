@@ -50,7 +50,7 @@ nothing_left()
 }
 
 cat >pair.yaml <<'E'
-transport: [shm-ring, pipe, unix-seqpacket, zmq-ipc, mpi]
+transport: [shm-ring, pipe, unix-seqpacket, unix-dgram, tcp, udp, posix-mq, sysv-mq, zmq-ipc, mpi]
 workers: 2
 budget: 10s
 E
@@ -71,7 +71,7 @@ E
 
 # ---- a worker, of each side, in many launches: what it was doing is left to chance ----
 for side in 1 2; do
-    for transport in shm-ring pipe unix-seqpacket zmq-ipc mpi; do
+    for transport in shm-ring pipe unix-seqpacket unix-dgram tcp udp posix-mq sysv-mq zmq-ipc mpi; do
         for moment in any_time first_launch_is_done; do
             begin "worker $side of $transport, $moment" --transport "$transport" pair.yaml
             [ "$moment" = any_time ] || await "$moment" || continue
