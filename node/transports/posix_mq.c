@@ -131,7 +131,7 @@ static int mq_limit(const struct lab_channel *channel, struct lab_bound *ret_bou
 
 static int mq_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
 {
-    mqd_t queue;
+    mqd_t queue = -1;
     raise_limit();
     int err = make_deep(channel, &queue);
     if (err)

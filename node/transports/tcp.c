@@ -37,7 +37,7 @@ static bool listen_here(int fd, struct sockaddr_in *ret_name)
 static int accept_from(int listening, const struct sockaddr_in *name)
 {
     for (;;) {
-        struct sockaddr_in caller;
+        struct sockaddr_in caller = {0};
         socklen_t size = sizeof caller;
         int fd = accept4(listening, (struct sockaddr *)&caller, &size, SOCK_CLOEXEC);
         if (fd < 0 || (caller.sin_port == name->sin_port && caller.sin_addr.s_addr == name->sin_addr.s_addr))
@@ -49,7 +49,7 @@ static int accept_from(int listening, const struct sockaddr_in *name)
 static bool connect_pair(int listening, struct lab_wire *wire)
 {
     static const int yes = 1;
-    struct sockaddr_in server, client;
+    struct sockaddr_in server = {0}, client = {0};
     int *fd = wire->fd;
     return listening >= 0 && fd[LAB_TX] >= 0 && listen_here(listening, &server) &&
            connect(fd[LAB_TX], (struct sockaddr *)&server, sizeof server) == 0 && name_of(fd[LAB_TX], &client) &&
