@@ -40,6 +40,6 @@ char *lab_door_join(const char *before, int count, char *const *words, const cha
             *end++ = ' ';
         end = stpcpy(end, words[i]);
     }
-    strcpy(end, after);
+    (void)stpcpy(end, after);
     return joined;
 }

@@ -69,14 +69,12 @@ static int place_apart(struct lab_plan_making *making, bool *ret_apart)
     struct lab_plan_cell *cell = making->cell;
     size_t slot_count = making->site->machine->cpu_count;
     size_t host_count = making->site->hosts ? making->site->hosts->count : 1;
-    struct neighbours neighbours;
+    struct neighbours neighbours = {0};
     uint32_t *users = calloc(host_count * slot_count + 1, sizeof *users);
     bool *taken = calloc(slot_count + 1, sizeof *taken);
-    int err = find_neighbours(cell, &neighbours);
-    if (!err && (!users || !taken))
-        err = lab_plan_no_memory();
+    int err = users && taken ? find_neighbours(cell, &neighbours) : lab_plan_no_memory();
     bool apart = true;
-    for (uint32_t party = 0; !err && apart && party < cell->parties; party++) {
+    for (uint32_t party = 0; users && taken && !err && apart && party < cell->parties; party++) {
         uint32_t *users_there = users + host_of(making, party) * slot_count;
         size_t slot = free_slot(making, &neighbours, party, users_there, slot_count, taken);
         apart = slot != SIZE_MAX;

@@ -148,7 +148,7 @@ char *lab_huge_pages_mend(const struct lab_huge_pages *pages, uint64_t wanted, c
     if (pages->size)
         snprintf(to, LAB_HUGE_PAGES_TEXT, "%llu huge pages of %s are free, and %llu are needed; as root: sysctl vm.nr_hugepages=%llu",
                  (unsigned long long)pages->free, lab_format_size(pages->size, size), (unsigned long long)wanted,
-                 (unsigned long long)(pages->reserved + missing));
+                 (unsigned long long)pages->reserved + missing);
     else
         snprintf(to, LAB_HUGE_PAGES_TEXT, "this kernel was built without huge pages");
     return to;

@@ -210,7 +210,7 @@ static inline int lab_pool_pass(struct lab_pool_end *end, uint32_t block, uint32
                 !(atomic_load_explicit(&end->shared->gone, memory_order_relaxed) >> to & 1) &&
                 atomic_load_explicit(lab_pool_word(end, block), memory_order_acquire) == lab_pool_held(end->seat);
     if (!LAB_POOL_LIKELY(fine))
-        return lab_pool_pass_late(end, block, to < end->parties ? UINT32_C(1) << to : 0, false);
+        return lab_pool_pass_late(end, block, to < end->parties ? UINT32_C(1) << to % LAB_POOL_PARTIES_MAX : 0, false);
     lab_pool_note(end, block, to);
     atomic_store_explicit(lab_pool_word(end, block), lab_pool_promised(to), memory_order_release);
     return 0;

@@ -82,7 +82,7 @@ void lab_queue_init(void *memory, const struct lab_queue_config *config, const s
 static int attach(void *memory, size_t size, const struct lab_queue_config *config, uint32_t seat, uint32_t seats,
                   struct lab_queue_shape *ret_shape)
 {
-    struct lab_queue_shape shape;
+    struct lab_queue_shape shape = {0};
     int err = lab_queue_shape(config, &shape);
     if (err)
         return err;
@@ -102,7 +102,7 @@ static int attach(void *memory, size_t size, const struct lab_queue_config *conf
 
 int lab_queue_produce(struct lab_queue_producer *producer, void *memory, size_t size, const struct lab_queue_config *config, uint32_t seat)
 {
-    struct lab_queue_shape shape;
+    struct lab_queue_shape shape = {0};
     int err = attach(memory, size, config, seat, config->producers, &shape);
     if (err)
         return err;
@@ -187,7 +187,7 @@ void lab_queue_wake_consumers(struct lab_queue_producer *p, uint32_t count)
 
 int lab_queue_consume(struct lab_queue_consumer *consumer, void *memory, size_t size, const struct lab_queue_config *config, uint32_t seat)
 {
-    struct lab_queue_shape shape;
+    struct lab_queue_shape shape = {0};
     int err = attach(memory, size, config, seat, config->consumers, &shape);
     if (err)
         return err;
@@ -372,7 +372,7 @@ static void hang_up_producer(struct lab_queue_shared *shared, const struct lab_q
 
 void lab_queue_hangup(void *memory, const struct lab_queue_config *config, enum lab_queue_side side, uint32_t seat)
 {
-    struct lab_queue_shape shape;
+    struct lab_queue_shape shape = {0};
     if (seat >= (side == LAB_QUEUE_PRODUCER ? config->producers : config->consumers) || lab_queue_shape(config, &shape))
         return;
     if (side == LAB_QUEUE_PRODUCER)

@@ -35,7 +35,7 @@ static char *quote(const char *command)
     char *end = stpcpy(quoted, "exec /bin/sh -c '");
     for (; *command; command++)
         end = *command == '\'' ? stpcpy(end, "'\\''") : (*end = *command, end + 1);
-    strcpy(end, "; exit $?'");
+    (void)stpcpy(end, "; exit $?'");
     return quoted;
 }
 
@@ -44,7 +44,7 @@ static int run_ssh(FILE *to, char **passed, int count, char *command, int *ret_s
 {
     char path[PATH_MAX], name[] = "ssh";
     int err = lab_program_find(name, path);
-    char **words = err ? NULL : calloc((size_t)(1 + ALWAYS + count + 2), sizeof *words);
+    char **words = err ? NULL : calloc((size_t)count + ALWAYS + 3, sizeof *words);
     if (!words)
         return err ? err : lab_fail(ENOMEM, "cannot start ssh");
     words[0] = name;

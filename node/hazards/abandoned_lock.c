@@ -86,7 +86,7 @@ static int ascending(const void *a, const void *b)
 static int show(bool guarded, uint64_t budget_ns, struct lab_hazard_seen *ret_seen)
 {
     uint64_t recovery_ns[DEATHS_MAX], recovery = 0, began_ns = lab_now_ns(), end_ns = began_ns + budget_ns;
-    struct lab_hazard_seen seen = {.recovery_ns = NAN, .recovery_worst_ns = NAN};
+    struct lab_hazard_seen seen = {.recovery_ns = (double)NAN, .recovery_worst_ns = (double)NAN};
     size_t recoveries = 0;
     while (seen.tried < DEATHS_MAX && lab_now_ns() < end_ns) {
         int err = one_death(guarded, budget_ns, &recovery);
@@ -100,7 +100,8 @@ static int show(bool guarded, uint64_t budget_ns, struct lab_hazard_seen *ret_se
     seen.took_ns = lab_now_ns() - began_ns;
     if (recoveries) {
         qsort(recovery_ns, recoveries, sizeof *recovery_ns, ascending);
-        seen.recovery_ns = (double)(recovery_ns[(recoveries - 1) / 2] + recovery_ns[recoveries / 2]) / 2;
+        uint64_t lower = recovery_ns[(recoveries - 1) / 2], upper = recovery_ns[recoveries / 2];
+        seen.recovery_ns = (double)(lower + upper) / 2;
         seen.recovery_worst_ns = (double)recovery_ns[recoveries - 1];
     }
     *ret_seen = seen;

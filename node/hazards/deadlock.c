@@ -90,7 +90,7 @@ static int show(bool guarded, uint64_t budget_ns, struct lab_hazard_seen *ret_se
     if (!err)
         err = lab_box_join(&box);
     if (!err) /* the round that did not end was tried too */
-        *ret_seen = (struct lab_hazard_seen){rounds_of(table) + stands, stands, lab_now_ns() - began_ns, NAN, NAN};
+        *ret_seen = (struct lab_hazard_seen){rounds_of(table) + stands, stands, lab_now_ns() - began_ns, (double)NAN, (double)NAN};
     lab_box_close(&box);
     return err;
 }

@@ -49,7 +49,7 @@ static int show(bool guarded, uint64_t budget_ns, struct lab_hazard_seen *ret_se
         err = lab_box_join(&box);
     uint64_t added = tally->added[0] + tally->added[1];
     if (!err)
-        *ret_seen = (struct lab_hazard_seen){added, added - atomic_load(&tally->counter), lab_now_ns() - began_ns, NAN, NAN};
+        *ret_seen = (struct lab_hazard_seen){added, added - atomic_load(&tally->counter), lab_now_ns() - began_ns, (double)NAN, (double)NAN};
     lab_box_close(&box);
     return err;
 }

@@ -105,7 +105,7 @@ static int show(bool guarded, uint64_t budget_ns, struct lab_hazard_seen *ret_se
     if (!err)
         err = lab_box_join(&box);
     if (!err)
-        *ret_seen = (struct lab_hazard_seen){record->reads, record->torn, lab_now_ns() - began_ns, NAN, NAN};
+        *ret_seen = (struct lab_hazard_seen){record->reads, record->torn, lab_now_ns() - began_ns, (double)NAN, (double)NAN};
     lab_box_close(&box);
     return err;
 }

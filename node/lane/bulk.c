@@ -21,7 +21,7 @@ typedef uint64_t wide __attribute__((vector_size(32)));
     do {                                           \
         words held;                                \
         memcpy(&held, from + (at), sizeof held);   \
-        to_sum += held;                            \
+        (to_sum) += held;                          \
     } while (0)
 
 /* Several independent sums: one chain of additions would be the limit at memory speed. What is to be read a page later is fetched:

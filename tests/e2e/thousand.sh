@@ -2,6 +2,7 @@
 # A thousand workers are started, meet in a barrier and are gone; each has less than three megabytes of memory to itself.
 . "${LAB_SOURCE:?is where the sources are}/tests/scene.sh"
 enter_room
+# shellcheck disable=SC3045 # dash and bash both have -H
 [ "$(ulimit -Hn)" = unlimited ] || [ "$(ulimit -Hn)" -ge 8192 ] || { echo "skipped: a thousand workers take 8192 descriptors, and $(ulimit -Hn) are allowed"; exit 77; }
 
 holds() { jq -e "$1" run.json >/dev/null || complain "does not hold: $1: $(jq -c '[.cells[] | {verdict, reason, startup}]' run.json)"; }

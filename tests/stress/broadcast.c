@@ -182,8 +182,8 @@ static void play_in_threads(const struct scene *scene)
     memset(memory, 0, shape.size);
     lab_broadcast_init(memory, &scene->config, &shape);
 
-    struct reading reading[READERS_MAX];
-    pthread_t thread[READERS_MAX];
+    struct reading reading[READERS_MAX] = {0};
+    pthread_t thread[READERS_MAX] = {0};
     uint64_t deadline_ns = lab_now_ns() + WITHIN_S * LAB_NS_PER_S;
     for (uint32_t seat = 0; seat < scene->config.readers; seat++) {
         reading[seat] = (struct reading){scene, memory, shape.size, seat, deadline_ns, {0}};

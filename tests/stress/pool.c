@@ -284,7 +284,7 @@ static void play_in_threads(const struct scene *scene)
     memset(memory, 0, layout.size);
     make(scene, memory);
     static struct party party[PARTIES_MAX];
-    pthread_t thread[PARTIES_MAX];
+    pthread_t thread[PARTIES_MAX] = {0};
     for (uint32_t seat = 0; seat < scene->pool.parties; seat++) {
         party[seat] = party_of(scene, memory, seat);
         assert_int_equal(pthread_create(&thread[seat], NULL, playing_thread, &party[seat]), 0);
@@ -330,7 +330,7 @@ static void play_in_processes(const struct scene *scene, uint32_t victims, uint6
     lab_assert_ok(lab_segment_create("stress", layout_of(scene).size, &segment));
     make(scene, segment.memory);
     lab_segment_ready(&segment);
-    pid_t child[PARTIES_MAX];
+    pid_t child[PARTIES_MAX] = {0};
     for (uint32_t seat = 0; seat < scene->pool.parties; seat++)
         child[seat] = fork_party(scene, &segment, seat);
     for (uint32_t seat = 0; seat < scene->pool.parties; seat++) {
