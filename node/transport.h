@@ -37,7 +37,7 @@
 enum lab_capability {
     LAB_CAP_LOAN = 1 << 0,   /* lends its buffers: reserve/commit/abandon, borrow/release */
     LAB_CAP_COPY = 1 << 1,   /* copies: send, recv */
-    LAB_CAP_BATCH = 1 << 2,  /* one operation may hand over several messages (loan spans longer than one) */
+    LAB_CAP_BATCH = 1 << 2,  /* one operation may hand over several messages: loan spans longer than one, or send_many and recv_many */
     LAB_CAP_REMOTE = 1 << 3, /* its ends may be on different hosts */
     LAB_CAP_NODES = 1 << 4,  /* its ends may be different nodes of one host (it needs no inherited descriptors) */
     LAB_CAP_WORLD = 1 << 5,  /* its ends are ranks of an MPI world */
@@ -153,6 +153,13 @@ struct lab_transport_ops {
     /* Copy path. `recv` returns the length; a message longer than `room` is -EMSGSIZE and is gone. */
     int (*send)(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns);
     ssize_t (*recv)(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns);
+
+    /* The copy path of several at once; wired with LAB_CAP_BATCH and LAB_CAP_COPY, and mixed with send and recv at will. `send_many` sends the
+     * first ones of the span, whose count is at most channel.batch: how many, at least one. `recv_many` puts what comes together, at most `want`
+     * (>= 1), `stride` bytes apart, each no longer than that: how many, with their lengths. The first one longer than `stride` ends
+     * them, or is -EMSGSIZE and gone. */
+    int (*send_many)(struct lab_end *end, const struct lab_span *span, uint64_t deadline_ns);
+    int (*recv_many)(struct lab_end *end, void *to, size_t stride, uint32_t want, uint64_t deadline_ns, uint32_t *ret_lengths);
 
     /* Loan path. `reserve` lends 1..want places of `length` bytes, uninitialised; `commit` sends the first `count` of them
      * and takes the rest back (0: abandons all). `borrow` lends 1..want received messages; `release` gives back the first

@@ -30,7 +30,11 @@ struct lab_lane {
     struct lab_envelope head;    /* of what is sent; what is expected, on receipt */
     uint32_t next;               /* sequence of the next message sent or expected */
     struct lab_account account;
-    unsigned char *buffer;       /* copying transports: the message sent, or the one received last */
+    unsigned char *buffer;       /* copying transports: `places` of them, each with headroom for an envelope: the messages sent or received last */
+    size_t stride;               /* ... from one to the next */
+    uint32_t places;             /* ... channel.batch, or 1 */
+    uint32_t *lengths;           /* RX, several places: of the messages received together, of which ... */
+    uint32_t arrived, taken;     /* ... so many came, and so many were taken */
     const unsigned char *unsettled; /* a copied message whose verification is still due; NULL: none */
     bool unreleased;             /* a lent message, verified, is still to be given back */
     struct { uint32_t from, count; } gap[LAB_GAPS_MAX]; /* sequences that were skipped, newest last */

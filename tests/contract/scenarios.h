@@ -2,9 +2,10 @@
 #ifndef LAB_TESTS_CONTRACT_SCENARIOS_H
 #define LAB_TESTS_CONTRACT_SCENARIOS_H
 
+#include "tests/contract/batches.h"
 #include "tests/contract/duet.h"
 
-enum { MANY = 10000, LONG = 2 << 20 };
+enum { LONG = 2 << 20 };
 
 /* ---- one message, every size, order ---- */
 
@@ -301,118 +302,6 @@ static bool rx_small_buffer(struct party *party)
     return true;
 }
 
-/* ---- lending ---- */
-
-static int reserve(struct party *party, uint32_t length, uint32_t want, struct lab_span *ret_span)
-{
-    int err;
-    do
-        err = party->end->ops->reserve(party->end, length, want, party->deadline_ns, ret_span);
-    while (party_again(party, err));
-    return err;
-}
-
-static int borrow(struct party *party, uint32_t want, struct lab_span *ret_span)
-{
-    int err;
-    do
-        err = party->end->ops->borrow(party->end, want, party->deadline_ns, ret_span);
-    while (party_again(party, err));
-    return err;
-}
-
-static void fill_span(const struct lab_span *span, uint32_t first)
-{
-    for (uint32_t i = 0; i < span->count; i++)
-        message_fill(span->at + i * span->stride, span->length, first + i);
-}
-
-static bool span_is(const struct lab_span *span, uint32_t first)
-{
-    for (uint32_t i = 0; i < span->count; i++)
-        if (!message_is(span->at + i * span->stride, span->length, first + i))
-            return false;
-    return true;
-}
-
-/* Every time: abandon, then commit less than was lent. */
-static bool tx_commits_less(struct party *party)
-{
-    for (uint32_t sent = 0; sent < 300;) {
-        struct lab_span span;
-        NEED_IS(reserve(party, 40, 4, &span), 0);
-        NEED(span.count >= 1 && span.count <= 4 && span.length == 40 && span.stride >= 40);
-        fill_span(&span, 100000);
-        party->end->ops->commit(party->end, 0);
-
-        NEED_IS(reserve(party, 72, 4, &span), 0);
-        NEED(span.count >= 1 && span.count <= 4 && span.length == 72 && span.stride >= 72);
-        fill_span(&span, sent);
-        uint32_t count = span.count > 1 ? span.count - 1 : 1;
-        party->end->ops->commit(party->end, count);
-        sent += count;
-    }
-    return true;
-}
-
-/* Every time: give nothing back, then less than was lent; what was not released is lent again. */
-static bool rx_releases_less(struct party *party)
-{
-    for (uint32_t received = 0; received < 300;) {
-        struct lab_span span;
-        NEED_IS(borrow(party, 4, &span), 0);
-        NEED(span.count >= 1 && span.count <= 4 && span.length == 72);
-        NEED(span_is(&span, received));
-        party->end->ops->release(party->end, 0);
-
-        NEED_IS(borrow(party, 4, &span), 0);
-        NEED(span_is(&span, received));
-        uint32_t count = span.count > 1 ? span.count - 1 : 1;
-        party->end->ops->release(party->end, count);
-        received += count;
-    }
-    return true;
-}
-
-/* Every 37 messages are of another length, so that batches end at odd places. */
-enum { ALIKE = 37 };
-static uint32_t batch_length_of(uint32_t number)
-{
-    return 16 + number / ALIKE % 6 * 8;
-}
-
-static bool tx_batches(struct party *party)
-{
-    for (uint32_t sent = 0; sent < MANY;) {
-        struct lab_span span;
-        uint32_t want = party->channel->batch, alike = ALIKE - sent % ALIKE, left = MANY - sent;
-        want = want < alike ? want : alike;
-        want = want < left ? want : left;
-        NEED_IS(reserve(party, batch_length_of(sent), want, &span), 0);
-        NEED(span.count >= 1 && span.count <= want);
-        fill_span(&span, sent);
-        party->end->ops->commit(party->end, span.count);
-        sent += span.count;
-    }
-    return true;
-}
-
-static bool rx_batches(struct party *party)
-{
-    for (uint32_t received = 0; received < MANY;) {
-        struct lab_span span;
-        NEED_IS(borrow(party, party->channel->batch, &span), 0);
-        NEED(span.count >= 1 && span.count <= party->channel->batch && span.length == batch_length_of(received));
-        NEED(span.count <= ALIKE - received % ALIKE);
-        NEED(span_is(&span, received));
-        party->end->ops->release(party->end, span.count);
-        received += span.count;
-        /* Over null the sender goes on before the ring is empty: else every span would begin where the ring does. */
-        party_again(party, -EAGAIN);
-    }
-    return true;
-}
-
 /* Nobody receives meanwhile; and again, from another place in the buffer. */
 static bool tx_fills_the_window(struct party *party)
 {
@@ -468,6 +357,10 @@ static const struct scenario scenarios[] = {
     {"what is lent and not committed is not sent, what is not released is lent again", tx_commits_less, rx_releases_less, 72, 7, 4,
      LAB_CAP_LOAN | LAB_CAP_BATCH, 0, -1},
     {"ten thousand messages lent in batches arrive in order", tx_batches, rx_batches, 56, 100, 32, LAB_CAP_LOAN | LAB_CAP_BATCH, 0, -1},
+    {"ten thousand messages sent together, in numbers of all kinds, arrive in order", tx_together, rx_together, 64, 100, 32, LAB_CAP_COPY | LAB_CAP_BATCH, 0, -1},
+    {"what one sends together another takes one by one, and the other way round", tx_together, rx_many_of_together, 64, 100, 32, LAB_CAP_COPY | LAB_CAP_BATCH, 0, -1},
+    {"a message sent together that is too long for its place is refused, those beside it are not", tx_together_too_long, rx_small_places, 200, 20, 8,
+     LAB_CAP_COPY | LAB_CAP_BATCH, 0, -1},
     {"a window of messages fits without a receiver", tx_fills_the_window, rx_empties_the_window, 1001, 7, 1, LAB_CAP_LOAN, 0, -1},
     {"a window of one message fits without a receiver", tx_fills_the_window, rx_empties_the_window, 8, 1, 1, LAB_CAP_LOAN, 0, -1},
     {"a large window of messages fits without a receiver", tx_fills_the_window, rx_empties_the_window, 64, 1024, 1, LAB_CAP_LOAN, 0, -1},

@@ -159,8 +159,10 @@ static void the_card_says_what_the_functions_do(void **state)
     assert_int_equal(copy, ops->send != NULL);
     assert_int_equal(copy, ops->recv != NULL);
     assert_true(ops->memory || !(card->caps & LAB_CAP_BACKING));
-    /* A batch is a span; a copying transport has none to hand over. */
-    assert_true(loan || !(card->caps & LAB_CAP_BATCH));
+    /* What lends has batches in its spans; what copies needs functions for them. */
+    bool copies_many = copy && card->caps & LAB_CAP_BATCH;
+    assert_int_equal(copies_many, ops->send_many != NULL);
+    assert_int_equal(copies_many, ops->recv_many != NULL);
     /* Where the mechanism tells of a dead peer, the node has nothing to tell. */
     assert_true(!ops->hangup || !(card->caps & LAB_CAP_PEER_DEATH));
     assert_true(!(card->caps & LAB_CAP_REMOTE) || card->caps & LAB_CAP_NODES);

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "proto/batch.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,6 +33,8 @@ struct zmq_end {
     void *socket, *monitor;
     bool gone;              /* the connection was there, and is not any more */
     bool finished;          /* RX: the sender has closed */
+    zmq_msg_t frame;        /* RX, channel.batch > 1: the messages received together, ... */
+    const unsigned char *at, *until; /* ... and those of them that have not been taken */
 };
 
 /* One context, and one I/O thread, per process: made by the first end that opens, ended with the last one that closes. */
@@ -149,7 +152,8 @@ static bool configure(struct zmq_end *z)
     /* Both queues hold what is in flight. While that fits, ZeroMQ's own default stays: how it batches depends on the marks. */
     int hwm = channel->window > 2 * HWM_DEFAULT ? (int)(channel->window + 1) / 2 : HWM_DEFAULT;
     /* The limit holds for ZMTP's own handshake too. */
-    int64_t largest = channel->message_max > HANDSHAKE_BYTES ? channel->message_max : HANDSHAKE_BYTES;
+    int64_t frame = (int64_t)(channel->batch == 1 ? channel->message_max : lab_batch_bytes(channel->message_max, channel->batch));
+    int64_t largest = frame > HANDSHAKE_BYTES ? frame : HANDSHAKE_BYTES;
     bool ok = set(z->socket, ZMQ_LINGER, LINGER_MS) && set(z->socket, ZMQ_SNDHWM, hwm) && set(z->socket, ZMQ_RCVHWM, hwm) &&
               set(z->socket, ZMQ_SNDTIMEO, SLICE_MS) && set(z->socket, ZMQ_RCVTIMEO, SLICE_MS) && set(z->socket, ZMQ_IMMEDIATE, 1) &&
               set(z->socket, ZMQ_RECONNECT_IVL, -1) && zmq_setsockopt(z->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest) == 0;
@@ -178,6 +182,7 @@ static int attach(struct zmq_end *z)
 
 static void drop(struct zmq_end *z)
 {
+    zmq_msg_close(&z->frame);
     if (z->monitor) {
         zmq_socket_monitor(z->socket, NULL, 0);
         zmq_close(z->monitor);
@@ -192,6 +197,7 @@ static void drop(struct zmq_end *z)
 static int zmq_open(struct lab_end *end, uint64_t deadline_ns)
 {
     struct zmq_end *z = zmq_of(end);
+    zmq_msg_init(&z->frame);
     (void)deadline_ns; /* connecting goes on in the background; the first message waits for it */
     int err = hold_context();
     if (err)
@@ -237,25 +243,28 @@ static int look_around(struct zmq_end *z, uint64_t deadline_ns, const char *what
     return lab_ns_until(deadline_ns) == 0 ? -EAGAIN : 0;
 }
 
-static int zmq_send_message(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns)
+static int check_length(const struct lab_end *end, size_t length)
 {
-    struct zmq_end *z = zmq_of(end);
     if (length == 0 || length > end->channel.message_max)
         return lab_refuse(EMSGSIZE, "a message of %zu bytes on a channel for 1 to %u", length, end->channel.message_max);
-    int flags = deadline_ns ? 0 : ZMQ_DONTWAIT;
-    while (zmq_send(z->socket, message, length, flags) < 0) {
-        int err = look_around(z, deadline_ns, "cannot send over");
-        if (err)
-            return err;
-    }
     return 0;
 }
 
-static ssize_t zmq_recv_message(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns)
+/* One frame, which is a message or, on a channel with batches, a batch. */
+static int zmq_send_message(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns)
 {
     struct zmq_end *z = zmq_of(end);
+    int err = check_length(end, length), flags = deadline_ns ? 0 : ZMQ_DONTWAIT;
+    while (!err && zmq_send(z->socket, message, length, flags) < 0)
+        err = look_around(z, deadline_ns, "cannot send over");
+    return err;
+}
+
+/* How long the frame is, in `to` as far as there is room, or, with `whole`, in that. */
+static ssize_t receive(struct zmq_end *z, void *to, size_t room, zmq_msg_t *whole, uint64_t deadline_ns)
+{
     int flags = deadline_ns ? 0 : ZMQ_DONTWAIT, length = 0;
-    while (!z->finished && (length = zmq_recv(z->socket, to, room, flags)) < 0) {
+    while (!z->finished && (length = whole ? zmq_msg_recv(whole, z->socket, flags) : zmq_recv(z->socket, to, room, flags)) < 0) {
         bool was_gone = z->gone;
         int err = look_around(z, deadline_ns, "cannot receive over");
         /* What arrived before the connection ended is looked for once more after its end was seen. */
@@ -266,19 +275,91 @@ static ssize_t zmq_recv_message(struct lab_end *end, void *to, size_t room, uint
     }
     if (length == 0) {
         z->finished = true;
-        return lab_refuse(EPIPE, "the sending end of channel %u was closed", end->channel.id);
+        return lab_refuse(EPIPE, "the sending end of channel %u was closed", z->end.channel.id);
     }
-    if ((size_t)length > room)
-        return lab_refuse(EMSGSIZE, "a message of %d bytes for a buffer of %zu", length, room);
     return length;
 }
 
-const struct lab_transport_ops lab_ops_zmq_ipc = {
-    .name = "zmq-ipc", .end_bytes = sizeof(struct zmq_end), .provision = ipc_provision, .retire = zmq_retire,
-    .open = zmq_open, .close = zmq_close_end, .send = zmq_send_message, .recv = zmq_recv_message,
-};
+static ssize_t zmq_recv_message(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns)
+{
+    ssize_t length = receive(zmq_of(end), to, room, NULL, deadline_ns);
+    if (length > (ssize_t)room)
+        return lab_refuse(EMSGSIZE, "a message of %zd bytes for a buffer of %zu", length, room);
+    return length;
+}
 
-const struct lab_transport_ops lab_ops_zmq_tcp = {
-    .name = "zmq-tcp", .end_bytes = sizeof(struct zmq_end), .provision = tcp_provision, .retire = zmq_retire,
-    .open = zmq_open, .close = zmq_close_end, .send = zmq_send_message, .recv = zmq_recv_message,
-};
+/* ---- batches: several messages in one frame, which costs the library what a message does ---- */
+
+static int send_batch(struct lab_end *end, const struct lab_span *span, uint64_t deadline_ns)
+{
+    struct zmq_end *z = zmq_of(end);
+    int err = check_length(end, span->length);
+    if (err)
+        return err;
+    zmq_msg_t frame;
+    if (zmq_msg_init_size(&frame, lab_batch_bytes(span->length, span->count)))
+        return failed("no memory for a batch over", end->ops->name);
+    unsigned char *to = zmq_msg_data(&frame);
+    for (uint32_t i = 0; i < span->count; i++)
+        to = lab_batch_append(to, span->at + i * span->stride, span->length);
+    while (!err && zmq_msg_send(&frame, z->socket, deadline_ns ? 0 : ZMQ_DONTWAIT) < 0)
+        err = look_around(z, deadline_ns, "cannot send over");
+    if (err)
+        zmq_msg_close(&frame);
+    return err ? err : (int)span->count;
+}
+
+static int recv_batch(struct lab_end *end, void *to, size_t stride, uint32_t want, uint64_t deadline_ns, uint32_t *ret_lengths)
+{
+    struct zmq_end *z = zmq_of(end);
+    if (z->at == z->until) {
+        ssize_t got = receive(z, NULL, 0, &z->frame, deadline_ns);
+        if (got < 0)
+            return (int)got;
+        z->at = zmq_msg_data(&z->frame);
+        z->until = z->at + got;
+    }
+    uint32_t count = 0;
+    while (count < want && z->at < z->until) {
+        const unsigned char *at = z->at, *message;
+        uint32_t length;
+        int err = lab_batch_next(&at, z->until, &message, &length);
+        if (err)
+            return count ? (int)count : err;
+        if (length > stride && count)
+            break;
+        z->at = at;
+        if (length > stride)
+            return lab_refuse(EMSGSIZE, "a message of %u bytes for a buffer of %zu", length, stride);
+        memcpy((unsigned char *)to + count * stride, message, length);
+        ret_lengths[count++] = length;
+    }
+    return (int)count;
+}
+
+static int send_either(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns)
+{
+    if (end->channel.batch == 1)
+        return zmq_send_message(end, message, length, deadline_ns);
+    struct lab_span one = {.at = (unsigned char *)(uintptr_t)message, .stride = length, .length = (uint32_t)length, .count = 1};
+    int sent = check_length(end, length);
+    if (!sent)
+        sent = send_batch(end, &one, deadline_ns);
+    return sent < 0 ? sent : 0;
+}
+
+static ssize_t recv_either(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns)
+{
+    if (end->channel.batch == 1)
+        return zmq_recv_message(end, to, room, deadline_ns);
+    uint32_t length;
+    int got = recv_batch(end, to, room, 1, deadline_ns, &length);
+    return got < 0 ? got : (ssize_t)length;
+}
+
+#define ALIKE                                                                                                          \
+    .end_bytes = sizeof(struct zmq_end), .retire = zmq_retire, .open = zmq_open, .close = zmq_close_end,               \
+    .send = send_either, .recv = recv_either, .send_many = send_batch, .recv_many = recv_batch
+
+const struct lab_transport_ops lab_ops_zmq_ipc = {.name = "zmq-ipc", .provision = ipc_provision, ALIKE};
+const struct lab_transport_ops lab_ops_zmq_tcp = {.name = "zmq-tcp", .provision = tcp_provision, ALIKE};
