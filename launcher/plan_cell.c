@@ -175,6 +175,10 @@ static int take_unit(struct lab_plan_making *making)
     int err = lab_unit_named(name, &cell->unit);
     if (err)
         return err;
+    if (cell->transport->caps & LAB_CAP_THREADS && cell->unit != LAB_UNIT_THREAD)
+        return lab_plan_skip(making, "%s joins threads of one process: it takes unit: thread", cell->transport->name);
+    if (cell->transport->caps & LAB_CAP_THREADS && cell->nodes > 1)
+        return lab_plan_skip(making, "%s joins threads of one process, and nodes are several", cell->transport->name);
     if (cell->unit == LAB_UNIT_PROCESS)
         return 0;
     if (!cell->workers)

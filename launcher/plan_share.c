@@ -60,6 +60,9 @@ static char *refusal(const struct lab_plan_cell *cell, const uint32_t count[4])
         return sentence("a channel of %s has one sender, and a %s of %u makes %u", transport->name, cell->topology->name, cell->parties, senders);
     if (receivers > 1 && !(transport->caps & (to_all ? LAB_CAP_READERS : LAB_CAP_CONSUMERS)))
         return sentence("%s does not carry a message to %s of several receivers", transport->name, to_all ? "every one" : "one");
+    if (senders > 1 && receivers > 1 && transport->caps & LAB_CAP_HUB)
+        return sentence("%s joins many to one or one to many: between %u senders and %u receivers it would take somebody in the middle",
+                        transport->name, senders, receivers);
     return NULL;
 }
 

@@ -6,6 +6,8 @@
 #ifndef LAB_NODE_PATTERN_H
 #define LAB_NODE_PATTERN_H
 
+#include "node/transport.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,13 +18,6 @@ struct lab_edge_side; /* node/lane/edge.h */
 
 enum lab_latency_kind { LAB_ROUND_TRIP, LAB_HALF_ROUND_TRIP, LAB_ONE_WAY, LAB_OPEN_LOOP, LAB_BARRIER, LAB_NO_LATENCY };
 const char *lab_latency_kind_name(enum lab_latency_kind kind); /* "half-round-trip"; NULL for LAB_NO_LATENCY */
-
-/* Who gets a message of a channel that all parties share. */
-enum lab_sharing {
-    LAB_NOT_SHARED, /* an edge has channels of its own, forward and backward */
-    LAB_TO_ONE,     /* one channel, each message to one of the consumers */
-    LAB_TO_ALL,     /* one channel, each message to every consumer */
-};
 
 struct lab_pattern {
     const char *name;

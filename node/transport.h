@@ -48,6 +48,8 @@ enum lab_capability {
     LAB_CAP_CONSUMERS = 1 << 10, /* several RX ends share a channel: each message goes to one of them */
     LAB_CAP_READERS = 1 << 11,  /* several RX ends share a channel: each message goes to every one of them */
     LAB_CAP_FRAGILE = 1 << 12, /* its messages lie in the sender until they are received: those of a killed one are lost with it */
+    LAB_CAP_HUB = 1 << 13,       /* of the two roles of a shared channel, one has a single end: nobody stands between many and many */
+    LAB_CAP_THREADS = 1 << 14,  /* its ends are threads of one process */
 };
 
 struct lab_transport {
@@ -68,6 +70,13 @@ const struct lab_transport *lab_transport_named(const char *name);
 /* ---- channels and ends ---- */
 
 enum lab_role { LAB_TX, LAB_RX };
+
+/* Whose a channel is, and who gets a message of one that several share. */
+enum lab_sharing {
+    LAB_NOT_SHARED, /* two parties', who have another one for answers */
+    LAB_TO_ONE,     /* all parties', who send or receive until the last sender has closed; a message goes to one receiver */
+    LAB_TO_ALL,     /* ... to every receiver */
+};
 enum { LAB_ADDRESS_MAX = 128 };
 
 struct lab_channel {
@@ -81,6 +90,7 @@ struct lab_channel {
     uint32_t window;      /* the most messages in flight; a mechanism with a buffer of its own makes it at least that deep */
     uint32_t batch;       /* the most messages handed over by one operation, 1 without LAB_CAP_BATCH */
     uint32_t seats[2];    /* ends of each role; 0 stands for 1, see lab_seats() */
+    enum lab_sharing sharing;
     bool crosses_nodes;   /* TX and RX are in different nodes */
     bool crosses_hosts;   /* ... on different hosts */
     int rank[2];          /* LAB_CAP_WORLD: the MPI rank of each role's process */

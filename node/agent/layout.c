@@ -211,8 +211,11 @@ static int share_channel(const struct maker *m)
         first[party->role] = party->index;
     }
     err = add_path(m, 0, first[LAB_TX], first[LAB_RX], (struct flow){(uint32_t)cell->size_bytes, cell->window, cell->batch});
-    if (!err)
-        memcpy(layout->paths[0].channel[LAB_HOP_LOCAL].seats, seats, sizeof seats);
+    if (!err) {
+        struct lab_channel *shared = &layout->paths[0].channel[LAB_HOP_LOCAL];
+        memcpy(shared->seats, seats, sizeof seats);
+        shared->sharing = layout->pattern->sharing;
+    }
     return err;
 }
 

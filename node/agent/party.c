@@ -88,6 +88,7 @@ static void brief_end(struct briefing *briefing, const struct lab_launch_run *la
     end.crosses_hosts = channel->crosses_hosts;
     end.tx_seats = lab_seats(channel, LAB_TX);
     end.rx_seats = lab_seats(channel, LAB_RX);
+    end.sharing = channel->sharing;
     end.seat = seat;
     *ret_end = end;
 }

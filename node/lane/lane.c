@@ -29,7 +29,7 @@ int lab_lane_init(struct lab_lane *lane, struct lab_end *end, uint32_t size, uin
         }
     }
     const struct lab_channel *channel = &end->channel;
-    bool one_stream = lab_seats(channel, LAB_TX) == 1 && (lab_seats(channel, LAB_RX) == 1 || channel->transport->caps & LAB_CAP_READERS);
+    bool one_stream = lab_seats(channel, LAB_TX) == 1 && (lab_seats(channel, LAB_RX) == 1 || channel->sharing == LAB_TO_ALL);
     if (end->role == LAB_RX && !one_stream && !(made.due = calloc(LAB_SENDERS, sizeof *made.due))) {
         lab_stencil_fini(&made.stencil);
         lab_copied_fini(&made);

@@ -28,6 +28,8 @@ enum {
     CONSUMERS = LAB_CAP_CONSUMERS,
     READERS = LAB_CAP_READERS,
     FRAGILE = LAB_CAP_FRAGILE,
+    HUB = LAB_CAP_HUB,
+    THREADS = LAB_CAP_THREADS,
     SPIN = LAB_WAIT_BIT(LAB_WAIT_SPIN),
     YIELD = LAB_WAIT_BIT(LAB_WAIT_YIELD),
     ADAPTIVE = LAB_WAIT_BIT(LAB_WAIT_ADAPTIVE),
@@ -154,10 +156,11 @@ static int check(const struct lab_channel *channel)
     if (channel->message_max == 0 || channel->message_max > card->message_max)
         return lab_refuse(EMSGSIZE, "the transport '%s' carries messages of 1 to %llu bytes, not %u", card->name,
                           (unsigned long long)card->message_max, channel->message_max);
-    if ((lab_seats(channel, LAB_TX) > 1 && !(card->caps & LAB_CAP_PRODUCERS)) ||
-        (lab_seats(channel, LAB_RX) > 1 && !(card->caps & (LAB_CAP_CONSUMERS | LAB_CAP_READERS))))
-        return lab_refuse(ENOTSUP, "the transport '%s' joins no %u senders and %u receivers", card->name, lab_seats(channel, LAB_TX),
-                          lab_seats(channel, LAB_RX));
+    uint32_t senders = lab_seats(channel, LAB_TX), receivers = lab_seats(channel, LAB_RX);
+    if ((senders > 1 && !(card->caps & LAB_CAP_PRODUCERS)) ||
+        (receivers > 1 && !(card->caps & (channel->sharing == LAB_TO_ALL ? LAB_CAP_READERS : LAB_CAP_CONSUMERS))) ||
+        (senders > 1 && receivers > 1 && card->caps & LAB_CAP_HUB))
+        return lab_refuse(ENOTSUP, "the transport '%s' joins no %u senders and %u receivers", card->name, senders, receivers);
     if (channel->window == 0 || channel->batch == 0)
         return lab_refuse(EINVAL, "channel %u: window %u, batch %u; both must be 1 or more", channel->id, channel->window, channel->batch);
     if (channel->batch > 1 && !(card->caps & LAB_CAP_BATCH))

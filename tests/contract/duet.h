@@ -1,5 +1,6 @@
-/* A duet: one channel, a sender's script and a receiver's script. Each is played by a process of its own; over a transport
- * that only talks to itself (LAB_CAP_SELF) by two threads of which one runs at a time; over an MPI world by its two ranks.
+/* A duet: one channel, a sender's script and a receiver's script. Each is played by a process of its own, or where both ends are in one
+ * (LAB_CAP_THREADS) by a thread; over a transport that only talks to itself (LAB_CAP_SELF) by two threads of which one runs at a time; over
+ * an MPI world by its two ranks.
  * The scripts do not know which. They say what they found with NEED: cmocka's assertions belong to the parent alone. */
 #ifndef LAB_TESTS_CONTRACT_DUET_H
 #define LAB_TESTS_CONTRACT_DUET_H
@@ -215,7 +216,7 @@ static inline ssize_t party_hear(struct party *party, uint32_t number)
 static inline bool party_play(struct party *party, duet_script *script)
 {
     party->deadline_ns = lab_now_ns() + DUET_PATIENCE_NS;
-    bool counts = !party->baton && !(party->channel->transport->caps & LAB_CAP_WORLD);
+    bool counts = !party->baton && !(party->channel->transport->caps & (LAB_CAP_WORLD | LAB_CAP_THREADS));
     size_t before = counts ? count_entries("/proc/self/fd") : 0, inherited = (party->wire.fd[party->role] >= 0) + (party->wire.has_bells ? 2 : 0);
     if (!party_open(party))
         return false;
@@ -313,6 +314,11 @@ static inline void *duet_thread_run(void *argument)
     struct duet_thread *thread = argument;
     struct baton *baton = thread->party.baton;
     enum lab_role me = thread->party.role;
+    if (!baton) {
+        thread->well = party_play(&thread->party, thread->script);
+        close(thread->party.sync_fd);
+        return NULL;
+    }
     pthread_mutex_lock(&baton->lock);
     while (baton->turn != me)
         pthread_cond_wait(&baton->passed, &baton->lock);
@@ -326,7 +332,7 @@ static inline void *duet_thread_run(void *argument)
     return NULL;
 }
 
-static inline int duet_play_self(const struct lab_channel *channel, const struct lab_transport_ops *ops, duet_script *tx,
+static inline int duet_play_threads(const struct lab_channel *channel, const struct lab_transport_ops *ops, duet_script *tx,
                                  duet_script *rx, int ret_status[2])
 {
     struct lab_wire wire;
@@ -334,11 +340,15 @@ static inline int duet_play_self(const struct lab_channel *channel, const struct
     if (err)
         return err;
     struct baton baton = {.lock = PTHREAD_MUTEX_INITIALIZER, .passed = PTHREAD_COND_INITIALIZER, .turn = LAB_TX};
+    bool by_turns = channel->transport->caps & LAB_CAP_SELF;
+    int sync_fd[2] = {-1, -1};
+    if (!by_turns && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sync_fd) < 0)
+        abort();
     struct duet_thread side[2];
     pthread_t id[2];
     for (int role = 0; role < 2; role++) {
         side[role] = (struct duet_thread){
-            .party = {.channel = channel, .wire = wire, .role = (enum lab_role)role, .sync_fd = -1, .baton = &baton},
+            .party = {.channel = channel, .wire = wire, .role = (enum lab_role)role, .sync_fd = sync_fd[role], .baton = by_turns ? &baton : NULL},
             .script = role == LAB_TX ? tx : rx,
         };
         if (pthread_create(&id[role], NULL, duet_thread_run, &side[role]))

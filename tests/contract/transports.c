@@ -119,8 +119,8 @@ static void play(void **state)
 
     int status[2] = {0};
     size_t descriptors = count_entries("/proc/self/fd"), left = count_left();
-    if (scene->transport->caps & LAB_CAP_SELF)
-        lab_assert_ok(duet_play_self(&channel, ops, scenario->tx, scenario->rx, status));
+    if (scene->transport->caps & (LAB_CAP_SELF | LAB_CAP_THREADS))
+        lab_assert_ok(duet_play_threads(&channel, ops, scenario->tx, scenario->rx, status));
     else
         lab_assert_ok(duet_play_processes(&channel, ops, scenario->tx, scenario->rx, status));
     for (int role = 0; role < 2; role++) {

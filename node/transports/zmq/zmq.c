@@ -1,12 +1,18 @@
-/* zmq-ipc and zmq-tcp: ZeroMQ PAIR sockets. Messages are copied into the library, and its I/O thread makes every system call:
- * a thread of the measured process, on the same cpu when that is pinned.
+/* zmq-inproc, zmq-ipc and zmq-tcp: sockets of ZeroMQ. Messages are copied into the library; between processes its I/O thread makes every
+ * system call: a thread of the measured process, on the same cpu when that is pinned. What kind of sockets the ends of a channel are:
+ *
+ *     one to one                           PAIR           RX binds
+ *     shared, a message goes to one        PUSH, PULL     RX binds; or, when there are several, TX
+ *     shared, a message goes to all        XPUB, SUB      ... TX sends once all have subscribed, and waits for the slowest (XPUB_NODROP)
  *
  * The listening socket is made by provisioning, before either side exists, and handed to ZeroMQ through ZMQ_USE_FD: its address is
  * known without asking, and an abstract or ephemeral one cannot be taken by anyone else.
  *
- * A sender that closes says so with a message of no bytes, which a receiver takes for -EPIPE at once. ZeroMQ tells nobody when a
- * peer was killed. Both sides therefore watch their socket's monitor, but only when a call has waited for
- * a whole slice: the hot path is one zmq_send or zmq_recv, as in a bare loop. A deadline is kept to within a slice. */
+ * A sender that closes says so with a message of no bytes, which a receiver takes for -EPIPE at once, or once all senders have. Of a shared
+ * channel, whose receivers read to the end, it then waits for them to close: over a Unix-domain socket libzmq drops what the kernel still holds
+ * when a sender closes while a full queue keeps it from reading (of 100,000 messages of five senders 9,000). ZeroMQ tells nobody when a peer was
+ * killed. Both sides therefore watch their socket's monitor, but only when a call has waited for
+ * a whole slice: the hot path is one zmq_send or zmq_recv, as in a bare loop. A deadline is kept to within a slice. Threads have no connection that could be watched: they note in common who has closed. */
 #include "node/transport.h"
 
 #include "base/clock.h"
@@ -26,13 +32,15 @@
 #include <unistd.h>
 #include <zmq.h>
 
-enum { SLICE_MS = 20, LINGER_MS = 900, HWM_DEFAULT = 1000, HANDSHAKE_BYTES = 4096, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, ZMQ_EVENT_BYTES = 6 };
+enum { SLICE_MS = 20, LINGER_MS = 900, GOODBYE_MS = 600, HWM_DEFAULT = 1000, HANDSHAKE_BYTES = 4096, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, ZMQ_EVENT_BYTES = 6 };
 
 struct zmq_end {
     struct lab_end end;
     void *socket, *monitor;
-    bool gone;              /* the connection was there, and is not any more */
-    bool finished;          /* RX: the sender has closed */
+    struct meeting *meeting; /* zmq-inproc, instead of the monitor */
+    uint32_t lost, ended, joined; /* connections that ended; RX: senders that closed; TX of XPUB: readers that subscribed */
+    bool gone;              /* all that were connected are not any more */
+    bool finished;          /* RX: all senders have closed */
     zmq_msg_t frame;        /* RX, channel.batch > 1: the messages received together, ... */
     const unsigned char *at, *until; /* ... and those of them that have not been taken */
 };
@@ -41,6 +49,15 @@ struct zmq_end {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static void *context;
 static unsigned users;
+
+/* Where the ends of one inproc channel find what they have in common: as long as one of them is open. */
+struct meeting {
+    struct meeting *next;
+    char address[LAB_ADDRESS_MAX];
+    uint32_t users;
+    _Atomic uint32_t closed[2]; /* ends, by role */
+};
+static struct meeting *meetings;
 
 static struct zmq_end *zmq_of(struct lab_end *end)
 {
@@ -53,7 +70,44 @@ static int failed(const char *what, const char *address)
     return lab_refuse(code < ZMQ_HAUSNUMERO ? code : EIO, "%s %s: %s", what, address, zmq_strerror(code));
 }
 
+/* ---- what the ends of a channel are ---- */
+
+static enum lab_role binder(const struct lab_channel *channel)
+{
+    return lab_seats(channel, LAB_RX) > 1 ? LAB_TX : LAB_RX;
+}
+
+static int kind_of(const struct lab_channel *channel, enum lab_role role)
+{
+    switch (channel->sharing) {
+    case LAB_TO_ALL: return role == LAB_TX ? ZMQ_XPUB : ZMQ_SUB;
+    case LAB_TO_ONE: return role == LAB_TX ? ZMQ_PUSH : ZMQ_PULL;
+    default: return ZMQ_PAIR;
+    }
+}
+
 /* ---- provisioning ---- */
+
+static int random_name(char to[48])
+{
+    uint64_t random;
+    if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
+        return lab_fail(errno, "no random name for a socket");
+    snprintf(to, 48, "ipclab-%d-%016llx", (int)getpid(), (unsigned long long)random);
+    return 0;
+}
+
+static int inproc_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
+{
+    char name[48];
+    (void)channel;
+    int err = random_name(name);
+    if (err)
+        return err;
+    *ret_wire = (struct lab_wire){.fd = {-1, -1}};
+    snprintf(ret_wire->address, sizeof ret_wire->address, "inproc://%s", name);
+    return 0;
+}
 
 static int listen_on(int fd, const struct sockaddr *name, socklen_t size, const char *what)
 {
@@ -69,17 +123,16 @@ static int listen_on(int fd, const struct sockaddr *name, socklen_t size, const 
 static int ipc_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
-    uint64_t random;
-    (void)channel;
-    if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
-        return lab_fail(errno, "no random name for a socket");
-    int used = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "ipclab-%d-%016llx", (int)getpid(), (unsigned long long)random);
+    int err = random_name(name.sun_path + 1);
+    if (err)
+        return err;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int err = listen_on(fd, (struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)used), "an abstract Unix address");
+    err = listen_on(fd, (struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name.sun_path + 1)),
+                    "an abstract Unix address");
     if (err)
         return err;
     *ret_wire = (struct lab_wire){.fd = {-1, -1}};
-    ret_wire->fd[LAB_RX] = fd;
+    ret_wire->fd[binder(channel)] = fd;
     snprintf(ret_wire->address, sizeof ret_wire->address, "ipc://@%s", name.sun_path + 1);
     return 0;
 }
@@ -104,17 +157,9 @@ static int tcp_provision(const struct lab_channel *channel, struct lab_wire *ret
     getsockname(fd, (struct sockaddr *)&name, &size);
     inet_ntop(AF_INET, &name.sin_addr, text, sizeof text);
     *ret_wire = (struct lab_wire){.fd = {-1, -1}};
-    ret_wire->fd[LAB_RX] = fd;
+    ret_wire->fd[binder(channel)] = fd;
     snprintf(ret_wire->address, sizeof ret_wire->address, "tcp://%s:%u", text, ntohs(name.sin_port));
     return 0;
-}
-
-static void zmq_retire(const struct lab_channel *channel, struct lab_wire *wire)
-{
-    (void)channel;
-    if (wire->fd[LAB_RX] >= 0)
-        close(wire->fd[LAB_RX]);
-    wire->fd[LAB_RX] = -1;
 }
 
 /* ---- an end ---- */
@@ -149,22 +194,61 @@ static bool set(void *socket, int option, int value)
 static bool configure(struct zmq_end *z)
 {
     const struct lab_channel *channel = &z->end.channel;
-    /* Both queues hold what is in flight. While that fits, ZeroMQ's own default stays: how it batches depends on the marks. */
-    int hwm = channel->window > 2 * HWM_DEFAULT ? (int)(channel->window + 1) / 2 : HWM_DEFAULT;
+    /* Both queues hold what is in flight. While that fits, ZeroMQ's own default stays: how it batches depends on the marks. Of a shared
+     * channel they are what holds its producers back. */
+    uint32_t frames = (channel->window + channel->batch - 1) / channel->batch;
+    int hwm = frames > 2 * HWM_DEFAULT || channel->sharing ? (int)(frames + 1) / 2 : HWM_DEFAULT;
     /* The limit holds for ZMTP's own handshake too. */
     int64_t frame = (int64_t)(channel->batch == 1 ? channel->message_max : lab_batch_bytes(channel->message_max, channel->batch));
     int64_t largest = frame > HANDSHAKE_BYTES ? frame : HANDSHAKE_BYTES;
     bool ok = set(z->socket, ZMQ_LINGER, LINGER_MS) && set(z->socket, ZMQ_SNDHWM, hwm) && set(z->socket, ZMQ_RCVHWM, hwm) &&
               set(z->socket, ZMQ_SNDTIMEO, SLICE_MS) && set(z->socket, ZMQ_RCVTIMEO, SLICE_MS) && set(z->socket, ZMQ_IMMEDIATE, 1) &&
               set(z->socket, ZMQ_RECONNECT_IVL, -1) && zmq_setsockopt(z->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest) == 0;
+    if (ok && channel->sharing == LAB_TO_ALL)
+        ok = z->end.role == LAB_TX ? set(z->socket, ZMQ_XPUB_NODROP, 1) && set(z->socket, ZMQ_XPUB_VERBOSE, 1)
+                                   : zmq_setsockopt(z->socket, ZMQ_SUBSCRIBE, "", 0) == 0;
     if (ok && channel->crosses_hosts)
         ok = set(z->socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) && set(z->socket, ZMQ_HEARTBEAT_TIMEOUT, LOST_AFTER_MS);
     return ok;
 }
 
+static bool meet(struct zmq_end *z)
+{
+    pthread_mutex_lock(&lock);
+    struct meeting *found = meetings;
+    while (found && strcmp(found->address, z->end.wire.address) != 0)
+        found = found->next;
+    if (!found && (found = calloc(1, sizeof *found))) {
+        memcpy(found->address, z->end.wire.address, sizeof found->address);
+        found->next = meetings;
+        meetings = found;
+    }
+    if (found)
+        found->users++;
+    pthread_mutex_unlock(&lock);
+    z->meeting = found;
+    return found;
+}
+
+static void part(struct zmq_end *z)
+{
+    pthread_mutex_lock(&lock);
+    struct meeting *mine = z->meeting, **link = &meetings;
+    mine->closed[z->end.role]++;
+    if (--mine->users == 0) {
+        while (*link != mine)
+            link = &(*link)->next;
+        *link = mine->next;
+        free(mine);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
 static bool watch(struct zmq_end *z)
 {
     char name[64];
+    if (z->end.channel.transport->caps & LAB_CAP_THREADS)
+        return meet(z);
     snprintf(name, sizeof name, "inproc://monitor-%p", (void *)z);
     z->monitor = zmq_socket(context, ZMQ_PAIR);
     return z->monitor && zmq_socket_monitor(z->socket, name, ZMQ_EVENT_DISCONNECTED) == 0 && zmq_connect(z->monitor, name) == 0;
@@ -173,9 +257,10 @@ static bool watch(struct zmq_end *z)
 static int attach(struct zmq_end *z)
 {
     const struct lab_wire *wire = &z->end.wire;
-    if (z->end.role == LAB_TX)
+    enum lab_role role = z->end.role;
+    if (role != binder(&z->end.channel))
         return zmq_connect(z->socket, wire->address) ? failed("cannot connect to", wire->address) : 0;
-    if (wire->fd[LAB_RX] >= 0 && !set(z->socket, ZMQ_USE_FD, wire->fd[LAB_RX]))
+    if (wire->fd[role] >= 0 && !set(z->socket, ZMQ_USE_FD, wire->fd[role]))
         return failed("cannot listen on the socket behind", wire->address);
     return zmq_bind(z->socket, wire->address) ? failed("cannot listen on", wire->address) : 0;
 }
@@ -191,6 +276,8 @@ static void drop(struct zmq_end *z)
         set(z->socket, ZMQ_LINGER, 0); /* nobody waits for what is still on its way */
     if (z->socket)
         zmq_close(z->socket);
+    if (z->meeting)
+        part(z);
     release_context();
 }
 
@@ -202,33 +289,57 @@ static int zmq_open(struct lab_end *end, uint64_t deadline_ns)
     int err = hold_context();
     if (err)
         return err;
-    z->socket = zmq_socket(context, ZMQ_PAIR);
-    err = z->socket && configure(z) && watch(z) ? attach(z) : failed("cannot make", "a PAIR socket");
+    z->socket = zmq_socket(context, kind_of(&end->channel, end->role));
+    err = z->socket && configure(z) && watch(z) ? attach(z) : failed("cannot make", "a socket");
     if (err)
         drop(z);
     return err;
 }
 
+/* ---- closing ---- */
+
+static bool peer_gone(struct zmq_end *z)
+{
+    const struct lab_channel *channel = &z->end.channel;
+    uint32_t peers = z->end.role == binder(channel) ? lab_seats(channel, (enum lab_role)!z->end.role) : 1;
+    if (z->meeting)
+        return z->gone = z->meeting->closed[!z->end.role] >= lab_seats(channel, (enum lab_role)!z->end.role);
+    unsigned char event[ZMQ_EVENT_BYTES], address[LAB_ADDRESS_MAX];
+    /* Signals interrupt even these calls, and an address that stayed behind would be taken for the next event. */
+    while (!z->gone && TEMP_FAILURE_RETRY(zmq_recv(z->monitor, event, sizeof event, ZMQ_DONTWAIT)) >= 0) {
+        (void)TEMP_FAILURE_RETRY(zmq_recv(z->monitor, address, sizeof address, ZMQ_DONTWAIT));
+        z->lost += (event[0] | event[1] << 8) == ZMQ_EVENT_DISCONNECTED;
+        z->gone = z->lost >= peers;
+    }
+    return z->gone;
+}
+
+/* The receivers of a shared channel have taken everything, or it is too late. Of several that PUSH takes in turn each hears the end sometime: who has,
+ * closes, and is passed over from then on. */
+static void see_them_off(struct zmq_end *z)
+{
+    uint64_t deadline_ns = lab_now_ns() + GOODBYE_MS * LAB_NS_PER_MS;
+    bool one_by_one = z->end.channel.sharing == LAB_TO_ONE && lab_seats(&z->end.channel, LAB_RX) > 1, told = false;
+    while (!peer_gone(z) && lab_ns_until(deadline_ns) && !lab_ends_abandoned) {
+        if (!told || one_by_one)
+            told = zmq_send(z->socket, "", 0, ZMQ_DONTWAIT) == 0;
+        zmq_pollitem_t news = {.socket = z->monitor, .events = ZMQ_POLLIN};
+        zmq_poll(&news, z->monitor ? 1 : 0, 1);
+    }
+    set(z->socket, ZMQ_LINGER, z->gone ? 0 : LINGER_MS - GOODBYE_MS);
+}
+
 static void zmq_close_end(struct lab_end *end)
 {
     struct zmq_end *z = zmq_of(end);
-    if (end->role == LAB_TX && !z->gone)
+    if (end->role == LAB_TX && end->channel.sharing)
+        see_them_off(z);
+    else if (end->role == LAB_TX && !z->gone)
         zmq_send(z->socket, "", 0, ZMQ_DONTWAIT); /* a full queue: the receiver then sees the connection end */
     drop(z);
 }
 
 /* ---- messages ---- */
-
-static bool peer_gone(struct zmq_end *z)
-{
-    unsigned char event[ZMQ_EVENT_BYTES], address[LAB_ADDRESS_MAX];
-    /* Signals interrupt even these calls, and an address that stayed behind would be taken for the next event. */
-    while (!z->gone && TEMP_FAILURE_RETRY(zmq_recv(z->monitor, event, sizeof event, ZMQ_DONTWAIT)) >= 0) {
-        (void)TEMP_FAILURE_RETRY(zmq_recv(z->monitor, address, sizeof address, ZMQ_DONTWAIT));
-        z->gone = (event[0] | event[1] << 8) == ZMQ_EVENT_DISCONNECTED;
-    }
-    return z->gone;
-}
 
 /* After a call that waited for a slice in vain: whether to try again (0). */
 static int look_around(struct zmq_end *z, uint64_t deadline_ns, const char *what)
@@ -243,6 +354,25 @@ static int look_around(struct zmq_end *z, uint64_t deadline_ns, const char *what
     return lab_ns_until(deadline_ns) == 0 ? -EAGAIN : 0;
 }
 
+/* XPUB hears of each subscription; what it sent before, that reader would never see. */
+static int await_readers(struct zmq_end *z, uint64_t deadline_ns)
+{
+    unsigned char subscription[1];
+    int err = 0;
+    while (!err && z->joined < lab_seats(&z->end.channel, LAB_RX)) {
+        if (zmq_recv(z->socket, subscription, sizeof subscription, deadline_ns ? 0 : ZMQ_DONTWAIT) < 0)
+            err = look_around(z, deadline_ns, "cannot hear of subscriptions over");
+        else
+            z->joined += subscription[0] == 1;
+    }
+    return err;
+}
+
+static bool readers_are_missing(const struct zmq_end *z)
+{
+    return z->joined < lab_seats(&z->end.channel, LAB_RX) && z->end.channel.sharing == LAB_TO_ALL;
+}
+
 static int check_length(const struct lab_end *end, size_t length)
 {
     if (length == 0 || length > end->channel.message_max)
@@ -255,6 +385,8 @@ static int zmq_send_message(struct lab_end *end, const void *message, size_t len
 {
     struct zmq_end *z = zmq_of(end);
     int err = check_length(end, length), flags = deadline_ns ? 0 : ZMQ_DONTWAIT;
+    if (!err && readers_are_missing(z))
+        err = await_readers(z, deadline_ns);
     while (!err && zmq_send(z->socket, message, length, flags) < 0)
         err = look_around(z, deadline_ns, "cannot send over");
     return err;
@@ -264,7 +396,11 @@ static int zmq_send_message(struct lab_end *end, const void *message, size_t len
 static ssize_t receive(struct zmq_end *z, void *to, size_t room, zmq_msg_t *whole, uint64_t deadline_ns)
 {
     int flags = deadline_ns ? 0 : ZMQ_DONTWAIT, length = 0;
-    while (!z->finished && (length = whole ? zmq_msg_recv(whole, z->socket, flags) : zmq_recv(z->socket, to, room, flags)) < 0) {
+    while (!z->finished && (length = whole ? zmq_msg_recv(whole, z->socket, flags) : zmq_recv(z->socket, to, room, flags)) <= 0) {
+        if (length == 0) {
+            z->finished = ++z->ended == lab_seats(&z->end.channel, LAB_TX);
+            continue;
+        }
         bool was_gone = z->gone;
         int err = look_around(z, deadline_ns, "cannot receive over");
         /* What arrived before the connection ended is looked for once more after its end was seen. */
@@ -273,11 +409,7 @@ static ssize_t receive(struct zmq_end *z, void *to, size_t room, zmq_msg_t *whol
         if (err)
             return err;
     }
-    if (length == 0) {
-        z->finished = true;
-        return lab_refuse(EPIPE, "the sending end of channel %u was closed", z->end.channel.id);
-    }
-    return length;
+    return z->finished ? lab_refuse(EPIPE, "the sending end of channel %u was closed", z->end.channel.id) : length;
 }
 
 static ssize_t zmq_recv_message(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns)
@@ -294,6 +426,8 @@ static int send_batch(struct lab_end *end, const struct lab_span *span, uint64_t
 {
     struct zmq_end *z = zmq_of(end);
     int err = check_length(end, span->length);
+    if (!err && readers_are_missing(z))
+        err = await_readers(z, deadline_ns);
     if (err)
         return err;
     zmq_msg_t frame;
@@ -358,8 +492,9 @@ static ssize_t recv_either(struct lab_end *end, void *to, size_t room, uint64_t 
 }
 
 #define ALIKE                                                                                                          \
-    .end_bytes = sizeof(struct zmq_end), .retire = zmq_retire, .open = zmq_open, .close = zmq_close_end,               \
+    .end_bytes = sizeof(struct zmq_end), .retire = lab_wire_retire, .open = zmq_open, .close = zmq_close_end,               \
     .send = send_either, .recv = recv_either, .send_many = send_batch, .recv_many = recv_batch
 
+const struct lab_transport_ops lab_ops_zmq_inproc = {.name = "zmq-inproc", .provision = inproc_provision, ALIKE};
 const struct lab_transport_ops lab_ops_zmq_ipc = {.name = "zmq-ipc", .provision = ipc_provision, ALIKE};
 const struct lab_transport_ops lab_ops_zmq_tcp = {.name = "zmq-tcp", .provision = tcp_provision, ALIKE};
