@@ -1,6 +1,7 @@
 #include "launcher/collect.h"
 
 #include "base/error.h"
+#include "launcher/path.h"
 
 #include <errno.h>
 #include <math.h>
@@ -8,13 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REASON = 256 };
-
 struct sums {
     uint64_t first_ns;  /* the first message anywhere */
     uint64_t warmup_ns; /* the longest */
     bool steady, migrated, clients;
     uint32_t migrated_party;
+    char astray[LAB_PATH_REASON]; /* "": the messages went the way that the launch is about */
 };
 
 static void add_usage(struct lab_launch *launch, const Lab__Usage *usage)
@@ -82,7 +82,7 @@ static int add_outcome(struct lab_launch *launch, struct sums *sums, const Lab__
 static void judge(const struct sums *sums, struct lab_run *run, struct lab_launch *launch)
 {
     const struct lab_integrity *i = &launch->integrity;
-    char reason[REASON] = "";
+    char reason[LAB_PATH_REASON] = "";
     launch->verdict = LAB_OK;
     if (i->lost || i->duplicated || i->reordered || i->corrupt || i->sent != i->received) {
         launch->verdict = LAB_INVALID;
@@ -92,6 +92,9 @@ static void judge(const struct sums *sums, struct lab_run *run, struct lab_launc
     } else if (sums->migrated) {
         launch->verdict = LAB_INVALID;
         snprintf(reason, sizeof reason, "party %u did not stay on the cpu that it was placed on", sums->migrated_party);
+    } else if (sums->astray[0]) {
+        launch->verdict = LAB_INVALID;
+        snprintf(reason, sizeof reason, "%s", sums->astray);
     } else if (!launch->windows) {
         launch->verdict = LAB_INVALID;
         snprintf(reason, sizeof reason, "no window could be kept: the distance of the two cores changed within each, or another edge ended in it");
@@ -131,6 +134,9 @@ int lab_collect_launch(const struct lab_collect *collect, struct lab_run *run, s
     }
     if (!sums.clients)
         return lab_refuse(EBADMSG, "no party of %zu nodes reported what it had sent", collect->nodes);
+    int err = lab_path_prove(collect, launch, sums.astray);
+    if (err)
+        return err;
     uint64_t whole_ns = collect->ended_ns - collect->began_ns, measured_ns = launch->elapsed_ns + sums.warmup_ns;
     launch->overhead_ns = whole_ns > measured_ns ? whole_ns - measured_ns : 0;
     if (collect->same_clock && sums.first_ns > collect->began_ns)

@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 struct lab_collect {
+    const Lab__Assign *assign;    /* what they were told to do */
     const Lab__Done *const *done; /* of each node */
     size_t nodes;
     bool same_clock;              /* the parties' clocks are this process's */
@@ -17,8 +18,8 @@ struct lab_collect {
 };
 
 /* Fills in everything but `round`. Rates are sums over edges, latencies of all edges together; a launch whose messages do not add
- * up, or that did not stay where it was placed, is LAB_INVALID with its reason; one that was not steady LAB_TRANSIENT. The
- * reason is owned by `run`. -ENOMEM, -EBADMSG. */
+ * up, that did not stay where it was placed or whose messages went another way (launcher/path.h), is LAB_INVALID with its reason; one that
+ * was not steady LAB_TRANSIENT. The reason is owned by `run`. -ENOMEM, -EBADMSG. */
 int lab_collect_launch(const struct lab_collect *collect, struct lab_run *run, struct lab_launch *launch);
 
 #endif

@@ -150,7 +150,7 @@ static bool crosses_nodes(const struct lab_plan_cell *cell)
 }
 
 /* What the launch came to, as a row of the result. `err` is that of the conversation, its sentence is in the record. */
-static int note_launch(struct drive *drive, size_t planned, const struct lab_turn *turn, int err, uint64_t began_ns)
+static int note_launch(struct drive *drive, size_t planned, const struct lab_turn *turn, const Lab__Assign *assign, int err, uint64_t began_ns)
 {
     struct lab_run *run = drive->spec->run;
     struct lab_cell *cell = &run->cells[planned];
@@ -160,7 +160,7 @@ static int note_launch(struct drive *drive, size_t planned, const struct lab_tur
     launch->round = turn->round;
     if (!err) {
         struct lab_collect collect = {
-            .done = lab_conversation_done(drive->talk), .nodes = drive->spec->plan->cells[planned].nodes,
+            .assign = assign, .done = lab_conversation_done(drive->talk), .nodes = drive->spec->plan->cells[planned].nodes,
             .same_clock = !lab_conversation_remote(drive->talk), .began_ns = began_ns, .ended_ns = lab_now_ns(),
             .ready_ns = lab_conversation_ready_ns(drive->talk),
         };
@@ -188,11 +188,10 @@ static int launch(struct drive *drive, const struct lab_turn *turn)
     uint64_t began_ns = lab_now_ns();
     if (!err)
         err = lab_conversation_launch(drive->talk, &order.assign, crosses_nodes(cell), cell->transport->caps & LAB_CAP_WORLD);
-    order_fini(&order);
     /* A launch that fails by itself is a row of its cell; what ends the conversation ends the run, and says nothing of the cell. */
-    if (err && lab_conversation_over(drive->talk))
-        return err;
-    err = note_launch(drive, planned, turn, err, began_ns);
+    if (!err || !lab_conversation_over(drive->talk))
+        err = note_launch(drive, planned, turn, &order.assign, err, began_ns);
+    order_fini(&order);
     if (err)
         return err;
     const struct lab_cell *result = &drive->spec->run->cells[planned];

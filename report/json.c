@@ -235,13 +235,12 @@ static json_t *proximity(const struct lab_summary *s)
     return object;
 }
 
-/* What travelled over an interface is not counted by the collector of a launch. */
-static json_t *path(void)
+static json_t *path(const struct lab_summary *s)
 {
     json_t *object = json_object();
-    put(object, "interface_bytes", json_null());
-    put(object, "payload_bytes", json_null());
-    put(object, "proof", json_null());
+    put(object, "interface_bytes", s->proof ? whole(s->interface_bytes) : json_null());
+    put(object, "payload_bytes", s->proof ? whole(s->payload_bytes) : json_null());
+    put(object, "proof", text(s->proof));
     return object;
 }
 
@@ -283,7 +282,7 @@ static json_t *cell_object(const struct lab_run *run, const struct lab_cell *cel
     put(object, "startup", startup(s));
     put(object, "states", states(s));
     put(object, "proximity", proximity(s));
-    put(object, "path", path());
+    put(object, "path", path(s));
     return object;
 }
 

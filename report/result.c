@@ -14,6 +14,14 @@ const char *lab_verdict_name(enum lab_verdict verdict)
     return (unsigned)verdict < LAB_VERDICTS ? verdicts[verdict] : NULL;
 }
 
+const char *lab_proof_name(enum lab_proof proof)
+{
+    static const char *const names[LAB_PROOFS] = {
+        [LAB_PROOF_INTERFACE] = "over-interface", [LAB_PROOF_HOST] = "within-host", [LAB_PROOF_REFUTED] = "refuted",
+    };
+    return (unsigned)proof < LAB_PROOFS ? names[proof] : NULL;
+}
+
 /* Strings live in a list of blocks that only grows: a run is freed as a whole. */
 struct block {
     struct block *next;

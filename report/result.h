@@ -13,6 +13,15 @@
 enum lab_verdict { LAB_OK, LAB_NOISY, LAB_TRANSIENT, LAB_INVALID, LAB_SKIPPED, LAB_FAILED, LAB_VERDICTS };
 const char *lab_verdict_name(enum lab_verdict verdict); /* "ok", "noisy", ... */
 
+/* What the counters of the hosts' interfaces say of the way that messages took. */
+enum lab_proof {
+    LAB_PROOF_INTERFACE, /* at least what messages between hosts carried came over an interface */
+    LAB_PROOF_HOST,      /* messages within a host: next to nothing came over one */
+    LAB_PROOF_REFUTED,   /* they did not go the way that the cell is about */
+    LAB_PROOFS,
+};
+const char *lab_proof_name(enum lab_proof proof); /* "over-interface", "within-host", "refuted" */
+
 struct lab_integrity {
     uint64_t sent, received, lost, duplicated, reordered, corrupt;
 };
@@ -37,6 +46,10 @@ struct lab_launch {
     uint64_t fiber_switches;    /* from one fiber to the next, of which the kernel knows nothing */
     uint64_t ready_ns;          /* from the order to launch until all parties had opened their ends; 0: unknown */
     uint64_t private_bytes;     /* memory that a party's process shares with no other, the largest; 0: unknown */
+    /* which way its messages went; proof NULL: it was not looked at */
+    const char *proof;          /* one of lab_proof_name's */
+    uint64_t interface_bytes;   /* that arrived over interfaces of the hosts, the loopback aside: of everybody, headers included */
+    uint64_t payload_bytes;     /* that arrived at parties: of messages between hosts, or of all where all are on one */
     uint64_t setup_ns;          /* from the order to launch to the first message */
     uint64_t overhead_ns;       /* duration of the launch beyond warming up and measuring */
 };

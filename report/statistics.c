@@ -359,6 +359,20 @@ static void add_integrity(struct lab_integrity *to, const struct lab_integrity *
     to->corrupt += from->corrupt;
 }
 
+/* Of the sound launches; where there is none, of those that did not fail: a path that was refuted is why. */
+static void take_path(const struct lab_cell *cell, enum lab_verdict sound, struct lab_summary *s)
+{
+    bool any_sound = s->set_aside < s->launches;
+    for (uint32_t i = 0; i < cell->launch_count; i++) {
+        const struct lab_launch *launch = &cell->launches[i];
+        if (!launch->proof || (any_sound ? launch->verdict != sound : launch->verdict == LAB_FAILED))
+            continue;
+        s->proof = launch->proof;
+        s->interface_bytes += launch->interface_bytes;
+        s->payload_bytes += launch->payload_bytes;
+    }
+}
+
 int lab_cell_summary(const struct lab_run *run, const struct lab_cell *cell, struct lab_summary *ret_summary)
 {
     struct lab_summary s = {
@@ -376,6 +390,7 @@ int lab_cell_summary(const struct lab_run *run, const struct lab_cell *cell, str
             add_integrity(&s.integrity, &cell->launches[i].integrity);
         s.set_aside += cell->launches[i].verdict != sound;
     }
+    take_path(cell, sound, &s);
     settle(run, cell, &s);
     if (s.verdict == LAB_OK || s.verdict == LAB_NOISY || s.verdict == LAB_TRANSIENT) {
         struct lab_hist *merged = lab_hist_new();

@@ -68,6 +68,9 @@ static inline struct lab_launch *lab_synthetic_launch(struct lab_cell *cell, dou
     launch->handoff_ns = handoff_ns;
     launch->windows = 20;
     launch->integrity = (struct lab_integrity){.sent = 2 * SAMPLES, .received = 2 * SAMPLES};
+    launch->proof = lab_proof_name(LAB_PROOF_HOST);
+    launch->interface_bytes = 4200;
+    launch->payload_bytes = launch->integrity.received * cell->size_bytes;
     launch->wall_ns = 2 * launch->elapsed_ns;
     launch->cpu_ns = (uint64_t)(share * (double)launch->wall_ns);
     launch->run_delay_ns = launch->wall_ns / 100;

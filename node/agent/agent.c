@@ -8,6 +8,7 @@
 #include "node/agent/parent.h"
 #include "node/agent/world.h"
 #include "observe/host.h"
+#include "observe/interface.h"
 #include "proto/bus/bus.h"
 #include "proto/codec.h"
 
@@ -32,6 +33,7 @@ struct agent {
     struct lab_world_entry *entry;   /* NULL: not entering the MPI world now */
     enum due due;
     struct lab_parent parent;
+    char network[LAB_NETWORK_TEXT];  /* whose interfaces a launch counts */
     uint32_t number;                 /* of the launch or of the limits */
     uint64_t beat_ns;                /* when the next heartbeat is due */
     bool leave;
@@ -64,6 +66,8 @@ static int say_hello(struct agent *agent)
 {
     struct lab_host_facts facts;
     int err = lab_host_read(&facts);
+    if (!err)
+        err = lab_network_name(facts.boot_id, agent->network);
     if (err)
         return err;
     Lab__Host host = LAB__HOST__INIT;
@@ -162,8 +166,12 @@ static int say_ready(struct agent *agent)
 static int say_done(struct agent *agent)
 {
     Lab__Done done = LAB__DONE__INIT;
-    if (agent->launch)
+    Lab__Moved moved = LAB__MOVED__INIT;
+    if (agent->launch) {
+        moved.network = agent->network;
+        done.moved = &moved;
         lab_launch_done(agent->launch, &done);
+    }
     Lab__Frame frame = frame_of(LAB__FRAME__BODY_DONE);
     frame.done = &done;
     return say(agent, &frame);

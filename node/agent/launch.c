@@ -203,7 +203,9 @@ int lab_launch_begin(Lab__Frame *frame, uint32_t node, const char *worker_path, 
     launch->worker_path = worker_path;
     launch->probe_fd = launch->news_fd = -1;
     launch->deadline_ns = lab_now_ns() + frame->assign->deadline_ns;
-    int err = lab_layout_make(frame->assign, frame->launch, node, &launch->layout);
+    int err = lab_interfaces_read(&launch->before);
+    if (!err)
+        err = lab_layout_make(frame->assign, frame->launch, node, &launch->layout);
     if (!err)
         err = make_room(launch);
     if (!err)
@@ -358,6 +360,16 @@ static void mourn(struct lab_launch_run *launch, struct lab_process *process)
         lab_channels_hang_up(launch, &members[p]);
 }
 
+/* All that was sent to this node's parties has arrived, and was counted by the interfaces if it came over one. */
+static void finish(struct lab_launch_run *launch)
+{
+    int err = lab_interfaces_read(&launch->after);
+    if (err)
+        fail_from_record(launch, err, -1);
+    else
+        launch->stage = LAB_STAGE_DONE;
+}
+
 static void advance(struct lab_launch_run *launch)
 {
     bool opened = launch->all_started && launch->opened == launch->active && launch->relay_state != LAB_RELAY_OPENING;
@@ -376,7 +388,7 @@ static void advance(struct lab_launch_run *launch)
         launch->leave_ns = (launch->relay ? launch->deadline_ns : now) + LEAVE_WITHIN_MS * LAB_NS_PER_MS;
     }
     if (launch->stage == LAB_STAGE_LEAVING && gone)
-        launch->stage = LAB_STAGE_DONE;
+        finish(launch);
     if (launch->stage == LAB_STAGE_LEAVING && now > launch->leave_ns)
         fail_with(launch, ETIMEDOUT, -1, 0, "a worker did not end after its result, or the relay did not become empty", "");
     if (launch->stage < LAB_STAGE_LEAVING && now > launch->deadline_ns + LAB_NS_PER_S)
@@ -420,13 +432,13 @@ const Lab__Fault *lab_launch_fault(const struct lab_launch_run *launch)
     return &launch->fault;
 }
 
-void lab_launch_done(const struct lab_launch_run *launch, Lab__Done *ret_done)
+void lab_launch_done(const struct lab_launch_run *launch, Lab__Done *done)
 {
-    *ret_done = (Lab__Done)LAB__DONE__INIT;
-    ret_done->outcomes = launch->outcomes;
+    done->outcomes = launch->outcomes;
     for (uint32_t p = 0; p < launch->layout.party_count; p++)
         if (launch->members[p].result)
-            launch->outcomes[ret_done->n_outcomes++] = launch->members[p].result->result;
+            launch->outcomes[done->n_outcomes++] = launch->members[p].result->result;
+    done->moved->received_bytes = launch->after.received_bytes - launch->before.received_bytes;
 }
 
 /* ---- the end of it ---- */

@@ -45,8 +45,8 @@ void lab_launch_step(struct lab_launch_run *launch);
 /* FAILED: what failed; strings are owned by the launch. */
 const Lab__Fault *lab_launch_fault(const struct lab_launch_run *launch);
 
-/* DONE: the outcomes, owned by the launch. */
-void lab_launch_done(const struct lab_launch_run *launch, Lab__Done *ret_done);
+/* DONE: fills in the outcomes, owned by the launch, and what was `moved`. */
+void lab_launch_done(const struct lab_launch_run *launch, Lab__Done *done);
 
 uint32_t lab_launch_party_count(const struct lab_launch_run *launch);
 

@@ -1,15 +1,16 @@
 /* From what the parties of a launch reported to one row of the result. */
 #include "base/clock.h"
 #include "launcher/collect.h"
+#include "launcher/path.h"
 #include "tests/check.h"
 
 #include <errno.h>
 #include <math.h>
 #include <string.h>
 
-enum { SAMPLES = 1000, LATENCY_NS = 500, PARTIES = 4 };
+enum { SAMPLES = 1000, LATENCY_NS = 500, PARTIES = 4, SIZE = 64, RECEIVED = 3 * SAMPLES };
 
-/* One launch of two edges, 0 to 1 and 2 to 3, as the parties would report it; a test changes what it is about. */
+/* One launch of two edges, 0 to 1 and 2 to 3, ordered and reported; all on one host. A test changes what it is about. */
 struct report {
     Lab__Usage usage[PARTIES];
     Lab__EdgeOutcome edge[PARTIES], *edge_pointer[PARTIES];
@@ -17,9 +18,46 @@ struct report {
     unsigned char encoded[256];
     Lab__Done done[2];
     const Lab__Done *done_pointer[2];
+    Lab__Moved moved[2];
+    Lab__Cell ordered;
+    Lab__Edge order[2], *order_pointer[2];
+    char *hosts[2];
+    Lab__Assign assign;
     struct lab_run *run;
     struct lab_cell *cell;
 };
+
+static char *written(const char *text)
+{
+    return (char *)(uintptr_t)text;
+}
+
+static void order(struct report *r, uint32_t parties, uint32_t nodes)
+{
+    r->ordered = (Lab__Cell)LAB__CELL__INIT;
+    r->ordered.pattern = written("pingpong");
+    r->ordered.size_bytes = SIZE;
+    r->assign = (Lab__Assign)LAB__ASSIGN__INIT;
+    r->assign.cell = &r->ordered;
+    r->assign.nodes = nodes;
+    r->assign.workers_per_node = parties / nodes;
+    r->assign.edges = r->order_pointer;
+    r->assign.n_edges = parties / 2;
+    r->assign.hosts = r->hosts;
+    r->assign.n_hosts = nodes;
+    for (uint32_t e = 0; e < parties / 2; e++) {
+        r->order[e] = (Lab__Edge)LAB__EDGE__INIT;
+        r->order[e].client = 2 * e;
+        r->order[e].server = 2 * e + 1;
+        r->order_pointer[e] = &r->order[e];
+    }
+    for (uint32_t n = 0; n < nodes; n++) {
+        r->hosts[n] = written("");
+        r->moved[n] = (Lab__Moved)LAB__MOVED__INIT;
+        r->moved[n].network = written("boot/1");
+        r->done[n].moved = &r->moved[n];
+    }
+}
 
 static void set_up(struct report *r, uint32_t parties, uint32_t nodes)
 {
@@ -34,7 +72,7 @@ static void set_up(struct report *r, uint32_t parties, uint32_t nodes)
         r->edge[p] = (Lab__EdgeOutcome)LAB__EDGE_OUTCOME__INIT;
         r->edge[p].edge = p / 2;
         r->edge[p].client = client;
-        r->edge[p].sent = r->edge[p].received = 3 * SAMPLES;
+        r->edge[p].sent = r->edge[p].received = RECEIVED;
         if (client) {
             r->edge[p].messages = 2 * SAMPLES;
             r->edge[p].bytes = 2 * SAMPLES * 64;
@@ -68,6 +106,7 @@ static void set_up(struct report *r, uint32_t parties, uint32_t nodes)
         r->done[n].outcomes = &r->outcome_pointer[n * (parties / nodes)];
         r->done_pointer[n] = &r->done[n];
     }
+    order(r, parties, nodes);
     r->run = lab_run_new();
     r->cell = lab_run_add_cell(r->run);
 }
@@ -75,7 +114,7 @@ static void set_up(struct report *r, uint32_t parties, uint32_t nodes)
 static int collect(struct report *r, uint32_t nodes, bool same_clock, struct lab_launch **ret_launch)
 {
     const struct lab_collect collect = {
-        .done = r->done_pointer, .nodes = nodes, .same_clock = same_clock, .began_ns = 100 * LAB_NS_PER_MS, .ended_ns = 122 * LAB_NS_PER_MS,
+        .assign = &r->assign, .done = r->done_pointer, .nodes = nodes, .same_clock = same_clock, .began_ns = 100 * LAB_NS_PER_MS, .ended_ns = 122 * LAB_NS_PER_MS,
     };
     *ret_launch = lab_cell_add_launch(r->cell);
     assert_non_null(*ret_launch);
@@ -278,6 +317,120 @@ static void a_histogram_that_is_none_is_refused(void **state)
     lab_run_free(r.run);
 }
 
+/* ---- the way that messages took ---- */
+
+/* Parties 0 and 1 here, 2 and 3 on the other host: edge 0 from here to there, edge 1 within the other. */
+static void set_up_apart(struct report *r, uint64_t here_bytes, uint64_t there_bytes)
+{
+    set_up(r, 4, 2);
+    r->order[0].server = 2;
+    r->order[1].client = 3;
+    r->order[1].server = 2;
+    r->hosts[0] = written("10.0.0.1");
+    r->hosts[1] = written("10.0.0.2");
+    r->moved[1].network = written("boot/2");
+    r->moved[0].received_bytes = here_bytes;
+    r->moved[1].received_bytes = there_bytes;
+}
+
+static const struct lab_launch *collected_apart(struct report *r)
+{
+    struct lab_launch *launch;
+    lab_assert_ok(collect(r, 2, false, &launch));
+    return launch;
+}
+
+static void messages_between_hosts_came_over_an_interface(void **state)
+{
+    (void)state;
+    struct report r;
+    set_up_apart(&r, RECEIVED * SIZE, RECEIVED * SIZE);
+    const struct lab_launch *launch = collected_apart(&r);
+    assert_int_equal(launch->verdict, LAB_OK);
+    assert_string_equal(launch->proof, lab_proof_name(LAB_PROOF_INTERFACE));
+    assert_int_equal(launch->payload_bytes, 2 * RECEIVED * SIZE); /* there and back; those of edge 1 stayed where they were */
+    assert_int_equal(launch->interface_bytes, 2 * RECEIVED * SIZE);
+    lab_run_free(r.run);
+}
+
+static void confirmations_count_as_short_as_they_are(void **state)
+{
+    (void)state;
+    struct report r;
+    set_up_apart(&r, RECEIVED * 8, RECEIVED * SIZE);
+    r.ordered.pattern = written("stream");
+    const struct lab_launch *launch = collected_apart(&r);
+    assert_int_equal(launch->payload_bytes, RECEIVED * (SIZE + 8));
+    assert_string_equal(launch->proof, lab_proof_name(LAB_PROOF_INTERFACE));
+    lab_run_free(r.run);
+}
+
+static void messages_between_hosts_that_no_interface_saw_make_a_launch_invalid(void **state)
+{
+    (void)state;
+    struct report r;
+    set_up_apart(&r, RECEIVED * SIZE - 1, RECEIVED * SIZE);
+    const struct lab_launch *launch = collected_apart(&r);
+    check_invalid(launch, "384000 bytes arrived from other hosts, and 383999 over an interface");
+    assert_string_equal(launch->proof, lab_proof_name(LAB_PROOF_REFUTED));
+    lab_run_free(r.run);
+}
+
+/* Two nodes that look at the same interfaces count each packet twice, and would prove what is not so. */
+static void one_host_by_two_names_proves_nothing(void **state)
+{
+    (void)state;
+    struct report r;
+    set_up_apart(&r, RECEIVED * SIZE, RECEIVED * SIZE);
+    r.moved[1].network = r.moved[0].network;
+    const struct lab_launch *launch = collected_apart(&r);
+    check_invalid(launch, "these hosts are one");
+    assert_int_equal(launch->interface_bytes, RECEIVED * SIZE);
+    lab_run_free(r.run);
+}
+
+static void messages_within_a_host_leave_it_alone(void **state)
+{
+    (void)state;
+    struct report r;
+    set_up(&r, 2, 1);
+    r.edge[0].sent = r.edge[0].received = r.edge[1].sent = r.edge[1].received = LAB_PATH_STRAY / SIZE;
+    r.moved[0].received_bytes = 2 * LAB_PATH_STRAY - 1; /* somebody else's */
+    const struct lab_launch *launch = collected(&r);
+    assert_int_equal(launch->verdict, LAB_OK);
+    assert_string_equal(launch->proof, lab_proof_name(LAB_PROOF_HOST));
+    r.moved[0].received_bytes++;
+    launch = collected(&r);
+    check_invalid(launch, "the messages left it, or others use its network");
+    assert_string_equal(launch->proof, lab_proof_name(LAB_PROOF_REFUTED));
+    lab_run_free(r.run);
+}
+
+/* Few messages prove nothing: whoever sits at the machine moves more over its interfaces. */
+static void what_others_move_is_no_refutation_while_it_is_little(void **state)
+{
+    (void)state;
+    struct report r;
+    set_up(&r, 2, 1);
+    r.moved[0].received_bytes = LAB_PATH_STRAY;
+    assert_int_equal(collected(&r)->verdict, LAB_OK);
+    lab_run_free(r.run);
+}
+
+static void a_node_that_does_not_tell_what_moved_is_refused(void **state)
+{
+    (void)state;
+    struct report r;
+    struct lab_launch *launch;
+    set_up(&r, 2, 1);
+    r.done[0].moved = NULL;
+    lab_assert_fails(collect(&r, 1, true, &launch), EBADMSG);
+    r.done[0].moved = &r.moved[0];
+    r.edge[1].edge = 1;
+    lab_assert_fails(collect(&r, 1, true, &launch), EBADMSG); /* of one edge */
+    lab_run_free(r.run);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -294,6 +447,13 @@ int main(void)
         cmocka_unit_test(one_party_that_was_not_steady_makes_a_launch_transient),
         cmocka_unit_test(a_launch_that_nobody_reported_of_is_no_measurement),
         cmocka_unit_test(a_histogram_that_is_none_is_refused),
+        cmocka_unit_test(messages_between_hosts_came_over_an_interface),
+        cmocka_unit_test(confirmations_count_as_short_as_they_are),
+        cmocka_unit_test(messages_between_hosts_that_no_interface_saw_make_a_launch_invalid),
+        cmocka_unit_test(one_host_by_two_names_proves_nothing),
+        cmocka_unit_test(messages_within_a_host_leave_it_alone),
+        cmocka_unit_test(what_others_move_is_no_refutation_while_it_is_little),
+        cmocka_unit_test(a_node_that_does_not_tell_what_moved_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

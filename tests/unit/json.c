@@ -91,6 +91,9 @@ static void the_document_has_every_published_name(void **state)
     }
     assert_int_equal(json_integer_value(at(document, "cells.0.options.window")), 1);
     assert_string_equal(json_string_value(at(document, "environment.libraries.libzmq")), "4.3.4");
+    assert_string_equal(json_string_value(at(document, "cells.0.path.proof")), "within-host");
+    assert_int_equal(json_integer_value(at(document, "cells.0.path.interface_bytes")), 6 * 4200);
+    assert_true(json_integer_value(at(document, "cells.0.path.payload_bytes")) > 0);
     json_decref(document);
     lab_run_free(run);
 }
@@ -103,7 +106,7 @@ static void what_was_not_measured_is_null_and_never_zero(void **state)
     json_t *document = parsed(run);
     static const char *const nulls[] = {
         "run.question", "run.failure", "limits.3.value", "cells.0.workload", "cells.0.reason", "cells.0.cost.syscalls_per_message",
-        "cells.0.cost.user_copies_per_message", "cells.0.path.proof", "cells.1.latency_ns.kind", "cells.1.latency_ns.p50.value",
+        "cells.0.cost.user_copies_per_message", "cells.2.path.proof", "cells.2.path.interface_bytes", "cells.2.path.payload_bytes", "cells.1.latency_ns.kind", "cells.1.latency_ns.p50.value",
         "cells.1.latency_ns.p99", "cells.1.latency_ns.batched", "cells.1.proximity", "cells.2.latency_ns.p50.value",
         "cells.2.throughput.messages_per_s.value", "cells.2.throughput.messages_per_s.ci95", "cells.2.integrity.sent",
         "cells.2.integrity.lost", "cells.2.states.running", "cells.2.states.waiting",

@@ -2,6 +2,7 @@
 #include "base/child.h"
 #include "base/clock.h"
 #include "observe/host.h"
+#include "observe/interface.h"
 #include "observe/limits.h"
 #include "observe/noise.h"
 #include "observe/pcb.h"
@@ -256,6 +257,58 @@ static void the_cpus_are_those_that_this_process_may_use(void **state)
 
 /* ---- noise and limits ---- */
 
+static struct lab_interfaces parsed(const char *text)
+{
+    struct lab_interfaces sum = {0, 0};
+    FILE *file = fmemopen((void *)(uintptr_t)text, strlen(text), "r");
+    assert_non_null(file);
+    lab_assert_ok(lab_interfaces_parse(file, &sum));
+    fclose(file);
+    return sum;
+}
+
+#define HEADING \
+    "Inter-|   Receive                                                |  Transmit\n" \
+    " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n"
+
+static void bytes_of_all_interfaces_but_the_loopback_add_up(void **state)
+{
+    (void)state;
+    struct lab_interfaces sum = parsed(HEADING "    lo: 77 1 0 0 0 0 0 0 77 1 0 0 0 0 0 0\n"
+                                               "  eth0:18446744073709 9 0 0 0 0 0 3 5000 7 0 0 0 0 0 0\nlocal0: 1 9 0 0 0 0 0 3 2 7 0 0 0 0 0 0\n");
+    assert_int_equal(sum.received_bytes, UINT64_C(18446744073710));
+    assert_int_equal(sum.sent_bytes, 5002);
+    sum = parsed(HEADING "    lo: 77 1 0 0 0 0 0 0 77 1 0 0 0 0 0 0\n");
+    assert_int_equal(sum.received_bytes, 0);
+}
+
+static void a_count_that_is_none_is_refused(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"\n", HEADING, HEADING "eth0: many\n", HEADING "eth0: 1 2 3\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct lab_interfaces sum = {4, 5};
+        FILE *file = fmemopen((void *)(uintptr_t)texts[i], strlen(texts[i]), "r");
+        assert_non_null(file);
+        lab_assert_fails(lab_interfaces_parse(file, &sum), EBADMSG);
+        assert_int_equal(sum.received_bytes, 4);
+        fclose(file);
+    }
+}
+
+static void two_networks_have_two_names(void **state)
+{
+    (void)state;
+    char here[LAB_NETWORK_TEXT], again[LAB_NETWORK_TEXT], elsewhere[LAB_NETWORK_TEXT];
+    struct lab_interfaces some;
+    lab_assert_ok(lab_interfaces_read(&some));
+    lab_assert_ok(lab_network_name("a", here));
+    lab_assert_ok(lab_network_name("a", again));
+    lab_assert_ok(lab_network_name("b", elsewhere));
+    assert_string_equal(here, again);
+    assert_string_not_equal(here, elsewhere);
+}
+
 static void noise_is_a_fraction_and_its_longest_detour_part_of_it(void **state)
 {
     (void)state;
@@ -344,6 +397,9 @@ int main(void)
         cmocka_unit_test(numbers_that_are_no_process_are_refused),
         cmocka_unit_test(the_host_is_described_as_the_kernel_describes_it),
         cmocka_unit_test(the_cpus_are_those_that_this_process_may_use),
+        cmocka_unit_test(bytes_of_all_interfaces_but_the_loopback_add_up),
+        cmocka_unit_test(a_count_that_is_none_is_refused),
+        cmocka_unit_test(two_networks_have_two_names),
         cmocka_unit_test(noise_is_a_fraction_and_its_longest_detour_part_of_it),
         cmocka_unit_test(grades_are_bounded_by_both_figures),
         cmocka_unit_test(every_limit_is_above_zero),

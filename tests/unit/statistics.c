@@ -192,6 +192,7 @@ static void launches_that_are_not_sound_are_left_out_while_others_are(void **sta
         struct lab_launch *odd = lab_synthetic_launch(cell, 90000, 0.3, 56);
         odd->verdict = verdicts[i];
         odd->reason = "odd";
+        odd->proof = lab_proof_name(LAB_PROOF_REFUTED);
     }
     cell->launches[8].integrity.lost = 5; /* it failed: its messages were under way */
     struct lab_summary s = summary_of(run, 0);
@@ -199,7 +200,14 @@ static void launches_that_are_not_sound_are_left_out_while_others_are(void **sta
     assert_int_equal(s.kept, 6);
     assert_int_equal(s.set_aside, 3);
     assert_near(s.p50_ns.value, 26000, 30);
-    for (uint32_t i = 0; i < 6; i++)
+    assert_string_equal(s.proof, lab_proof_name(LAB_PROOF_HOST));
+    assert_int_equal(s.interface_bytes, 6 * 4200);
+    for (uint32_t i = 0; i < 7; i++)
+        cell->launches[i].verdict = LAB_INVALID;
+    s = summary_of(run, 0);
+    assert_string_equal(s.proof, lab_proof_name(LAB_PROOF_REFUTED));
+    assert_int_equal(s.interface_bytes, 8 * 4200); /* of one that failed nothing counts */
+    for (uint32_t i = 0; i < 7; i++)
         cell->launches[i].verdict = LAB_TRANSIENT;
     assert_int_equal(summary_of(run, 0).verdict, LAB_FAILED);
     cell->launches[8].verdict = LAB_TRANSIENT;

@@ -107,6 +107,9 @@ static void assert_same_launch(const struct lab_launch *a, const struct lab_laun
     assert_int_equal(a->ready_ns, b->ready_ns);
     assert_int_equal(a->private_bytes, b->private_bytes);
     assert_int_equal(a->fiber_switches, b->fiber_switches);
+    assert_text(a->proof, b->proof);
+    assert_int_equal(a->interface_bytes, b->interface_bytes);
+    assert_int_equal(a->payload_bytes, b->payload_bytes);
 }
 
 static void assert_same_cell(const struct lab_cell *a, const struct lab_cell *b)
