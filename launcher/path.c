@@ -83,6 +83,8 @@ static int sum_interfaces(const struct lab_collect *collect, uint64_t *ret_bytes
 
 int lab_path_prove(const struct lab_collect *collect, struct lab_launch *launch, char reason[LAB_PATH_REASON])
 {
+    static const char one_host[] = "these hosts are one, by several names", astray[] = "the messages left it, or others use its network",
+                      shared_memory[] = "the messages took another way, which is shared memory where hosts share it";
     bool out = any_goes_out(collect->assign);
     uint64_t payload, moved;
     size_t networks;
@@ -94,10 +96,10 @@ int lab_path_prove(const struct lab_collect *collect, struct lab_launch *launch,
     reason[0] = '\0';
     if (out && moved < payload)
         snprintf(reason, LAB_PATH_REASON, "%llu bytes arrived from other hosts, and %llu over an interface: %s", (unsigned long long)payload,
-                 (unsigned long long)moved, networks == 1 ? "these hosts are one, by several names" : "the messages took another way, which is shared memory where hosts share it");
+                 (unsigned long long)moved, networks == 1 ? one_host : shared_memory);
     else if (!out && moved >= payload && moved > LAB_PATH_STRAY)
-        snprintf(reason, LAB_PATH_REASON, "%llu bytes came over an interface while %llu were sent within the host: the messages left it, or others use "
-                 "its network", (unsigned long long)moved, (unsigned long long)payload);
+        snprintf(reason, LAB_PATH_REASON, "%llu bytes came over an interface while %llu were sent within the host: %s", (unsigned long long)moved,
+                 (unsigned long long)payload, astray);
     launch->proof = lab_proof_name(reason[0] ? LAB_PROOF_REFUTED : out ? LAB_PROOF_INTERFACE : LAB_PROOF_HOST);
     launch->interface_bytes = moved;
     launch->payload_bytes = payload;

@@ -10,8 +10,8 @@
 
 enum { LAB_PATH_STRAY = 1 << 20, LAB_PATH_REASON = 256 };
 
-/* Fills in proof, interface_bytes and payload_bytes of the launch; `reason` becomes a sentence where they refute what the launch is about, else
- * "". -EBADMSG, recorded, when a node did not tell. */
+/* Fills in proof, interface_bytes and payload_bytes of the launch; `reason` becomes a sentence where they refute what the launch is about,
+ * else "". -EBADMSG, recorded, when a node did not tell. */
 int lab_path_prove(const struct lab_collect *collect, struct lab_launch *launch, char reason[LAB_PATH_REASON]);
 
 #endif

@@ -48,8 +48,9 @@ enum lab_capability {
     LAB_CAP_CONSUMERS = 1 << 10, /* several RX ends share a channel: each message goes to one of them */
     LAB_CAP_READERS = 1 << 11,  /* several RX ends share a channel: each message goes to every one of them */
     LAB_CAP_FRAGILE = 1 << 12, /* its messages lie in the sender until they are received: those of a killed one are lost with it */
-    LAB_CAP_HUB = 1 << 13,       /* of the two roles of a shared channel, one has a single end: nobody stands between many and many */
-    LAB_CAP_THREADS = 1 << 14,  /* its ends are threads of one process */
+    LAB_CAP_HUB = 1 << 13,     /* of the two roles of a shared channel, one has a single end: nobody stands between many and many */
+    LAB_CAP_THREADS = 1 << 14, /* its ends are threads of one process */
+    LAB_CAP_PIECES = 1 << 15,  /* a message that has begun to leave cannot be taken back: `send` may have to wait for the receiver, whatever its deadline */
 };
 
 struct lab_transport {

@@ -24,6 +24,8 @@ struct pump {
     struct lab_envelope head;   /* of what leaves, or what must arrive */
     unsigned char *buffer;      /* one message in its envelope */
     size_t room;
+    const unsigned char *held;  /* of it, what is to be sent on, ... */
+    size_t held_bytes;          /* ... 0: nothing is */
     bool drained;               /* the sender has closed, and everything was carried */
 };
 
@@ -66,14 +68,7 @@ static void tell(struct lab_relay *relay)
 
 /* ---- one message ---- */
 
-/* A message that has been taken must go on: here a deadline is a failure, not "nothing happened". */
-static int pass_on(struct pump *pump, const void *message, size_t length, uint64_t deadline_ns)
-{
-    int err = lab_end_send(pump->to, message, (uint32_t)length, deadline_ns);
-    return err == -EAGAIN ? lab_refuse(ETIMEDOUT, "the relay could not pass a message on before the deadline") : err;
-}
-
-static int carry_out(struct pump *pump, uint64_t until_ns, uint64_t deadline_ns)
+static int take_out(struct pump *pump, uint64_t until_ns)
 {
     ssize_t length = lab_end_recv(pump->from, pump->buffer + LAB_ENVELOPE_HEAD, pump->room - LAB_ENVELOPE_HEAD, until_ns);
     if (length < 0)
@@ -81,10 +76,12 @@ static int carry_out(struct pump *pump, uint64_t until_ns, uint64_t deadline_ns)
     pump->head.stamp_ns = lab_now_ns();
     lab_envelope_write(&pump->head, (size_t)length, pump->buffer);
     pump->head.sequence++;
-    return pass_on(pump, pump->buffer, (size_t)length + LAB_ENVELOPE_HEAD, deadline_ns);
+    pump->held = pump->buffer;
+    pump->held_bytes = (size_t)length + LAB_ENVELOPE_HEAD;
+    return 0;
 }
 
-static int carry_in(struct pump *pump, uint64_t until_ns, uint64_t deadline_ns)
+static int take_in(struct pump *pump, uint64_t until_ns)
 {
     ssize_t length = lab_end_recv(pump->from, pump->buffer, pump->room, until_ns);
     if (length < 0)
@@ -101,7 +98,22 @@ static int carry_in(struct pump *pump, uint64_t until_ns, uint64_t deadline_ns)
                           (unsigned long long)head.sequence, head.channel, head.epoch, (unsigned long long)pump->head.sequence,
                           pump->head.channel, pump->head.epoch);
     pump->head.sequence++;
-    return pass_on(pump, payload, size, deadline_ns);
+    pump->held = payload;
+    pump->held_bytes = size;
+    return 0;
+}
+
+/* Takes a message unless one is held, and sends it on. 0: one has gone on; -EAGAIN: none could, one may be held now. */
+static int carry_one(const struct direction *way, struct pump *pump, uint64_t until_ns)
+{
+    int err = pump->held_bytes ? 0 : way->outward ? take_out(pump, until_ns) : take_in(pump, until_ns);
+    if (err)
+        return err;
+    bool begun = pump->to->channel.transport->caps & LAB_CAP_PIECES;
+    err = lab_end_send(pump->to, pump->held, (uint32_t)pump->held_bytes, begun ? way->relay->deadline_ns : until_ns);
+    if (!err)
+        pump->held_bytes = 0;
+    return err;
 }
 
 /* ---- a thread ---- */
@@ -153,6 +165,15 @@ static void rest(uint32_t *idle)
         usleep(NAP_US);
 }
 
+/* A message that has been taken must go on: for it a deadline is a failure, not "nothing happened". */
+static int check_deadline(const struct direction *way)
+{
+    for (uint32_t i = 0; lab_now_ns() > way->relay->deadline_ns && i < way->count; i++)
+        if (way->pumps[i].held_bytes)
+            return lab_refuse(ETIMEDOUT, "the relay could not pass a message of channel %u on before the deadline", way->pumps[i].path->number);
+    return 0;
+}
+
 /* Until it is told to stop, or until every sender has closed and all that they sent has been carried. */
 static int carry(struct direction *way)
 {
@@ -165,7 +186,7 @@ static int carry(struct direction *way)
             struct pump *pump = &way->pumps[i];
             if (pump->drained)
                 continue;
-            int err = way->outward ? carry_out(pump, until_ns, way->relay->deadline_ns) : carry_in(pump, until_ns, way->relay->deadline_ns);
+            int err = carry_one(way, pump, until_ns);
             if (err == -EPIPE) {
                 pump->drained = true;
                 left--;
@@ -174,6 +195,9 @@ static int carry(struct direction *way)
             else if (err != -EAGAIN)
                 return lab_while(err, "relaying channel %u", pump->path->number);
         }
+        int err = moved ? 0 : check_deadline(way);
+        if (err)
+            return err;
         if (moved || until_ns)
             idle = 0;
         else

@@ -2,9 +2,15 @@
  *
  * Two threads, so that a full link towards a peer cannot stop what that peer is sending here: one takes messages from the
  * workers' legs, puts each into the protobuf envelope and sends it over its link; the other receives envelopes, checks them
- * and puts the payload onto the leg. Neither buffers: a leg or a link that is full holds the pump, and through the window the
- * sender. A thread with one channel waits as the channel's transport does; one with several looks at them in turn, and when
- * it finds nothing to do polls, then yields, then sleeps for 50 us. */
+ * and puts the payload onto the leg.
+ *
+ * A channel has room for one message in the relay. While its leg or its link is full that one is held and no other is taken, so that a
+ * receiver that is slow stops its sender, through what the two hops hold, and nobody else. One message of each channel that has
+ * one is taken in turn: those that have always get equal shares, to within one message. Where a message that has begun to leave
+ * cannot be taken back (LAB_CAP_PIECES) it holds up the others of its direction.
+ *
+ * A thread with one channel waits as the channel's transport does; one with several looks at them in turn, and when it finds nothing to
+ * do polls, then yields, then sleeps for 50 us. */
 #ifndef LAB_NODE_AGENT_RELAY_H
 #define LAB_NODE_AGENT_RELAY_H
 
