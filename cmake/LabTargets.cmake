@@ -23,6 +23,7 @@ function(lab_module name)
   target_include_directories(lab-${name} PRIVATE $<TARGET_PROPERTY:lab_messages,INTERFACE_INCLUDE_DIRECTORIES>)
   target_link_libraries(lab-${name} PRIVATE lab_flags ${arg_USES})
   install(TARGETS lab-${name} DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/ipclab)
+  set_property(GLOBAL APPEND PROPERTY LAB_MODULES lab-${name})
 endfunction()
 
 # lab_program(NAME MAIN file USES lib... [INTERNAL]): an executable whose symbols modules may use.

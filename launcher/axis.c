@@ -26,7 +26,8 @@ struct row {
 #define TRANSPORTS                                                                                                       \
     NAMES("null", "shm-ring", "shm-queue", "shm-pool", "shm-broadcast", "shm-monitor", "shm-semaphore", "pipe", "fifo",     \
           "unix-stream", "unix-seqpacket", "unix-dgram", "tcp", "udp", "posix-mq", "sysv-mq", "cma", "zmq-inproc",           \
-          "zmq-ipc", "zmq-tcp", "mpi", "mpi-rma", "mpi-shared")
+          "zmq-ipc", "zmq-tcp", "mpi", "mpi-rma", "mpi-shared", "ck-ring", "ck-ring-mpmc", "nng-ipc", "nng-tcp", "ucx",      \
+          "iceoryx")
 
 static const struct row rows[LAB_AXES] = {
     [LAB_AXIS_TRANSPORT] = {"transport", NAME, TRANSPORTS, 0, 0},

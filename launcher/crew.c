@@ -45,6 +45,17 @@ int lab_crew_program(const char *name, char *to, size_t room)
     return lab_home_find(LAB_HOME_PROGRAM, name, to, room);
 }
 
+int lab_crew_module(const struct lab_transport *transport)
+{
+    char name[64], path[PATH_MAX];
+    if (!transport->module)
+        return 0;
+    snprintf(name, sizeof name, "%s.so", transport->module);
+    if (lab_crew_program(name, path, sizeof path) == 0)
+        return 0;
+    return lab_refuse(ENOENT, "%s is not part of this installation: install the package %s, then build ipclab again", name, transport->package);
+}
+
 /* ---- starting ---- */
 
 static int watch(struct lab_crew *crew, int fd)

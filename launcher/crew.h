@@ -19,6 +19,7 @@
 #define LAB_LAUNCHER_CREW_H
 
 #include "launcher/hosts.h"
+#include "node/transport.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -83,5 +84,8 @@ void lab_crew_end(struct lab_crew *crew, uint64_t grace_deadline_ns);
 
 /* Full path of an internal program ("ipclab-node"): see base/home.h. -ENOENT names the places. */
 int lab_crew_program(const char *name, char *to, size_t room);
+
+/* Whether the module of a transport is beside the internal programs: 0, also for one without; -ENOENT, with the mend. */
+int lab_crew_module(const struct lab_transport *transport);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "launcher/axis.h"
+#include "launcher/crew.h"
 #include "launcher/plan_share.h"
 #include "proto/envelope.h"
 
@@ -116,7 +117,7 @@ static int take_names(struct lab_plan_making *making)
     if (!cell->transport)
         return lab_plan_skip(making, "%s is not built into this version", cell->asked[LAB_AXIS_TRANSPORT]);
     const struct lab_transport_ops *ops = cell->transport->module ? NULL : lab_transport_ops(cell->transport);
-    if (ops && ops->usable && !making->site->machine->described && ops->usable())
+    if (!making->site->machine->described && (lab_crew_module(cell->transport) || (ops && ops->usable && ops->usable())))
         return lab_plan_skip(making, "%s: %s", cell->transport->name, lab_error_last()->text);
     cell->pattern = lab_pattern_named(cell->asked[LAB_AXIS_PATTERN]);
     if (!cell->pattern)
@@ -230,6 +231,8 @@ static int shape_relay(struct lab_plan_making *making)
     cell->link = lab_transport_named(name);
     if (!cell->link)
         return lab_plan_skip(making, "the link %s is not built into this version", name);
+    if (!making->site->machine->described && lab_crew_module(cell->link))
+        return lab_plan_skip(making, "the link %s: %s", name, lab_error_last()->text);
     if (!crosses(cell->link, cell->crosses_hosts))
         return lab_plan_skip(making, "%s cannot be the link: it does not go between %s", name, apart);
     return 0;

@@ -8,10 +8,8 @@
 #include "report/listing.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static char *show_size(double bytes, char to[LAB_TEXT_NUMBER])
 {
@@ -50,22 +48,11 @@ static const char *joins_of(const struct lab_transport *transport)
     return transport->caps & LAB_CAP_NODES ? "workers,nodes" : "workers";
 }
 
-/* What it says of this machine, or its module, which stands beside the internal programs; NULL when nothing is missing, else what is. */
-static const char *missing_of(const struct lab_transport *transport, char to[PATH_MAX + 64])
+/* NULL when nothing is missing, else what is: its module, or what it says of this machine. */
+static const char *missing_of(const struct lab_transport *transport)
 {
-    char path[PATH_MAX];
-    if (!transport->module) {
-        const struct lab_transport_ops *ops = lab_transport_ops(transport);
-        return ops && ops->usable && ops->usable() ? lab_error_last()->text : NULL;
-    }
-    if (lab_crew_program("ipclab-worker", path, sizeof path) != 0)
-        return lab_error_last()->text;
-    char *name = strrchr(path, '/') + 1;
-    snprintf(name, sizeof path - (size_t)(name - path), "%s.so", transport->module);
-    if (access(path, R_OK) == 0)
-        return NULL;
-    snprintf(to, PATH_MAX + 64, "%s cannot be read", path);
-    return to;
+    const struct lab_transport_ops *ops = transport->module ? NULL : lab_transport_ops(transport);
+    return lab_crew_module(transport) || (ops && ops->usable && ops->usable()) ? lab_error_last()->text : NULL;
 }
 
 /* On this machine. */
@@ -83,9 +70,9 @@ static int add_transports(struct lab_listing *listing)
 {
     const struct lab_transport *transport;
     for (size_t i = 0; (transport = lab_transport_at(i)); i++) {
-        char waits[128] = "", text[PATH_MAX + 64];
+        char waits[128] = "";
         waits_of(transport, waits, sizeof waits);
-        const char *missing = missing_of(transport, text);
+        const char *missing = missing_of(transport);
         int err = lab_listing_add(listing, (struct lab_field[]){
             {.text = transport->name},
             {.text = waits},

@@ -57,6 +57,7 @@ struct lab_transport {
     const char *name;    /* as in experiment files */
     const char *symbol;  /* its ops are lab_ops_<symbol> */
     const char *module;  /* the shared object that holds them, without ".so"; NULL: in the program */
+    const char *package; /* with a module: what has to be installed for it; a library's -dev package where ipclab is built with or without it */
     uint32_t caps;
     uint32_t waits;      /* LAB_WAIT_BIT of each wait that it can do; the lowest bit is its default */
     uint64_t message_max; /* bytes in one message */

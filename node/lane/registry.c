@@ -47,7 +47,6 @@ enum { UDP_MAX = 65535 - 20 - 8 }; /* a packet of IPv4 less its header and UDP's
 struct entry {
     struct lab_transport card; /* first: a card leads to its entry */
     const struct lab_transport_ops *core; /* NULL: in the card's module */
-    const char *package;                  /* that holds what the module needs */
 };
 
 #define LAB_CORE(symbol_, ...) extern const struct lab_transport_ops lab_ops_##symbol_;
@@ -57,9 +56,9 @@ struct entry {
 #undef LAB_MODULE
 
 #define LAB_CORE(symbol_, name_, caps_, waits_, message_max_, summary_) \
-    {.card = {name_, #symbol_, NULL, caps_, waits_, message_max_, summary_}, .core = &lab_ops_##symbol_},
+    {.card = {name_, #symbol_, NULL, NULL, caps_, waits_, message_max_, summary_}, .core = &lab_ops_##symbol_},
 #define LAB_MODULE(symbol_, name_, module_, package_, caps_, waits_, message_max_, summary_) \
-    {.card = {name_, #symbol_, module_, caps_, waits_, message_max_, summary_}, .package = (package_)},
+    {.card = {name_, #symbol_, module_, package_, caps_, waits_, message_max_, summary_}},
 static const struct entry table[] = {
 #include "node/transports.def"
 };
@@ -108,12 +107,12 @@ static const struct lab_transport_ops *load(const struct entry *entry)
     const struct lab_transport *card = &entry->card;
     char path[PATH_MAX], symbol[64];
     if (module_path(card->module, path)) {
-        lab_while(-ENOENT, "loading the transport '%s': install ipclab's modules, and the package %s", card->name, entry->package);
+        lab_while(-ENOENT, "loading the transport '%s': install ipclab's modules; it is built where the package %s is installed", card->name, card->package);
         return NULL;
     }
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!module) {
-        lab_refuse(ENOPKG, "the transport '%s' cannot be loaded: %s; install the package %s", card->name, dlerror(), entry->package);
+        lab_refuse(ENOPKG, "the transport '%s' cannot be loaded: %s; install the package %s", card->name, dlerror(), card->package);
         return NULL;
     }
     snprintf(symbol, sizeof symbol, "lab_ops_%s", card->symbol);

@@ -237,6 +237,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "there is no transport '%s'\n", only);
         return 2;
     }
+    const struct lab_transport *alone = only && !seam ? lab_transport_named(only) : NULL;
+    if (alone && !lab_transport_ops(alone) && lab_error_last()->code == ENOENT)
+        lab_test_skip_all(lab_error_last()->text); /* built without it */
     if (rank) {
         world_rank = atoi(rank);
         world_fd = duet_world_meet(world_rank);

@@ -19,6 +19,7 @@ node/patterns  base shm proto observe node node/lane node/patterns
 node/transports     base shm proto observe node node/lane node/transports
 node/transports/zmq base shm proto observe node node/lane node/transports node/transports/zmq
 node/transports/mpi base shm proto observe node node/lane node/transports node/transports/mpi
+node/transports/ck  base shm proto observe node node/lane node/transports node/transports/ck
 node/hazards   base shm node/hazard.h node/hazards
 node/agent     base shm proto proto/bus observe node node/lane node/agent
 node/main      base shm sweep proto proto/bus observe node node/lane node/agent
@@ -30,6 +31,7 @@ bench          base shm node/transport.h bench
 libraries='
 zmq.h            ^(proto/bus|node/transports/zmq|bench)/   many
 mpi.h            ^(node/transports/mpi|bench)/               many
+ck_ring.h        ^(node/transports/ck|bench)/         many
 libfyaml.h       ^launcher/                          1
 jansson.h        ^report/json                        many
 sqlite3.h        ^report/store                       many
