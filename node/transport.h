@@ -51,6 +51,7 @@ enum lab_capability {
     LAB_CAP_HUB = 1 << 13,     /* of the two roles of a shared channel, one has a single end: nobody stands between many and many */
     LAB_CAP_THREADS = 1 << 14, /* its ends are threads of one process */
     LAB_CAP_PIECES = 1 << 15,  /* a message that has begun to leave cannot be taken back: `send` may have to wait for the receiver, whatever its deadline */
+    LAB_CAP_CALLED = 1 << 16,  /* its library moves messages only while it is called: what was sent may wait for the sender's next operation */
 };
 
 struct lab_transport {

@@ -20,6 +20,7 @@ node/transports     base shm proto observe node node/lane node/transports
 node/transports/zmq base shm proto observe node node/lane node/transports node/transports/zmq
 node/transports/mpi base shm proto observe node node/lane node/transports node/transports/mpi
 node/transports/ck  base shm proto observe node node/lane node/transports node/transports/ck
+node/transports/ucx base shm proto observe node node/lane node/transports node/transports/ucx
 node/hazards   base shm node/hazard.h node/hazards
 node/agent     base shm proto proto/bus observe node node/lane node/agent
 node/main      base shm sweep proto proto/bus observe node node/lane node/agent
@@ -32,6 +33,7 @@ libraries='
 zmq.h            ^(proto/bus|node/transports/zmq|bench)/   many
 mpi.h            ^(node/transports/mpi|bench)/               many
 ck_ring.h        ^(node/transports/ck|bench)/         many
+ucp/api/ucp.h    ^node/transports/ucx/               1
 libfyaml.h       ^launcher/                          1
 jansson.h        ^report/json                        many
 sqlite3.h        ^report/store                       many
