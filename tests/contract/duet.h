@@ -228,6 +228,16 @@ static inline ssize_t party_hear(struct party *party, uint32_t number)
 
 /* ---- playing ---- */
 
+/* What lies in a sender is fetched before that closes, however seldom the other party gets a core; one that died is not waited for. */
+static inline void party_linger(struct party *party)
+{
+    if (!(party->channel->transport->caps & LAB_CAP_FRAGILE) || send(party->sync_fd, "l", 1, MSG_NOSIGNAL) != 1)
+        return;
+    struct pollfd there = {.fd = party->sync_fd, .events = POLLIN};
+    while (poll(&there, 1, 1) <= 0 && lab_ns_until(party->deadline_ns))
+        party_call(party);
+}
+
 /* Opens, plays and closes one side; whatever was opened is closed again, by library threads too. */
 static inline bool party_play(struct party *party, duet_script *script)
 {
@@ -237,6 +247,8 @@ static inline bool party_play(struct party *party, duet_script *script)
     if (!party_open(party))
         return false;
     bool well = party_meet(party) && script(party);
+    if (well)
+        party_linger(party);
     party_close(party);
     if (counts && well)
         NEED_IS(count_entries("/proc/self/fd"), before - inherited);

@@ -21,6 +21,7 @@ node/transports/zmq base shm proto observe node node/lane node/transports node/t
 node/transports/mpi base shm proto observe node node/lane node/transports node/transports/mpi
 node/transports/ck  base shm proto observe node node/lane node/transports node/transports/ck
 node/transports/ucx base shm proto observe node node/lane node/transports node/transports/ucx
+node/transports/nng base shm proto observe node node/lane node/transports node/transports/nng
 node/hazards   base shm node/hazard.h node/hazards
 node/agent     base shm proto proto/bus observe node node/lane node/agent
 node/main      base shm sweep proto proto/bus observe node node/lane node/agent
@@ -34,6 +35,7 @@ zmq.h            ^(proto/bus|node/transports/zmq|bench)/   many
 mpi.h            ^(node/transports/mpi|bench)/               many
 ck_ring.h        ^(node/transports/ck|bench)/         many
 ucp/api/ucp.h    ^node/transports/ucx/               1
+nng/nng.h        ^node/transports/nng/               1
 libfyaml.h       ^launcher/                          1
 jansson.h        ^report/json                        many
 sqlite3.h        ^report/store                       many

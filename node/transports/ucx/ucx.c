@@ -447,12 +447,13 @@ static void ucx_release(struct lab_end *end, uint32_t count)
 
 /* ---- closing ---- */
 
-/* Until the library needs none of the slots any more, or the receiver is gone. */
+/* Until the library needs none of the slots any more. A receiver that is gone will ask for nothing more; what it had said before may be on its way. */
 static void flush(struct ucx_end *u)
 {
     uint64_t deadline_ns = lab_now_ns() + CLOSE_WITHIN_NS;
-    while (u->pending && lab_ns_until(deadline_ns) && !u->page->gone[LAB_RX])
-        has_slot(u);
+    uint32_t looks = 0;
+    while (has_slot(u), u->pending && lab_ns_until(deadline_ns) && looks < LAST_LOOKS)
+        looks += u->page->gone[LAB_RX];
 }
 
 static void disconnect(struct ucx_end *u)
