@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -62,4 +64,14 @@ int lab_home_find(enum lab_home kind, const char *name, char *to, size_t room)
             used += (size_t)snprintf(looked + used, sizeof looked - used, "%s%s", used ? ", " : "", path);
     }
     return err ? err : lab_refuse(ENOENT, "there is no %.400s: build or install ipclab completely", looked);
+}
+
+int lab_home_own(const char *name, char *to, size_t room)
+{
+    const char *folder = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    bool given = folder && folder[0] == '/'; /* a relative one is to be ignored, says the XDG specification */
+    if (!given && (!home || !home[0]))
+        return lab_refuse(ENOENT, "neither XDG_CONFIG_HOME nor HOME is set: there is no place for %s", name);
+    int length = snprintf(to, room, "%s%s/ipclab/%s", given ? folder : home, given ? "" : "/.config", name);
+    return length < 0 || (size_t)length >= room ? lab_fail(ENAMETOOLONG, "the path of %.64s", name) : 0;
 }

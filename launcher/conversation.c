@@ -82,6 +82,20 @@ static int note_hosts(struct lab_conversation *talk)
     return note_libraries(run);
 }
 
+/* Within a host the bus has none. */
+static int find_keys(struct lab_conversation *talk)
+{
+    bool made;
+    if (!lab_conversation_remote(talk))
+        return 0;
+    int err = lab_keys_load(&talk->keys, &made);
+    if (!err)
+        talk->spec.crew.keys = &talk->keys;
+    if (!err && made)
+        lab_conversation_tell(talk, "keys for connections to other hosts were made: ipclab keys shows where");
+    return err;
+}
+
 static int begin(struct lab_conversation *talk)
 {
     char endpoint[LAB_CREW_ENDPOINT];
@@ -91,7 +105,9 @@ static int begin(struct lab_conversation *talk)
     if (!err)
         err = lab_crew_endpoint(crew, endpoint);
     if (!err)
-        err = lab_bus_serve(endpoint, crew->nodes, &talk->bus);
+        err = find_keys(talk);
+    if (!err)
+        err = lab_bus_serve(endpoint, crew->nodes, crew->keys, &talk->bus);
     if (err)
         return err;
     crew->control = lab_bus_address(talk->bus);
@@ -151,6 +167,7 @@ void lab_conversation_end(struct lab_conversation *talk)
         pthread_sigmask(SIG_SETMASK, &talk->mask_before, NULL);
     }
     lab_peers_free(talk->peers);
+    lab_keys_forget(&talk->keys);
     free(talk);
 }
 

@@ -66,15 +66,15 @@ static int watch(struct lab_crew *crew, int fd)
     return 0;
 }
 
-/* One node process on this host. `more`: NULL-terminated variables; `fd` is the end of its PMI connection, -1: none. */
+/* One node process on this host. `more`: NULL-terminated variables; `fds`: the end of its PMI connection, its keys. */
 static int start_node(struct lab_crew *crew, const char *program, char *const *argv, const char *const *more,
-                      const struct lab_child_fd *fd)
+                      const struct lab_child_fd *fds, size_t fd_count)
 {
     char **envp = lab_environment_make(crew->world, more);
     if (!envp)
         return lab_fail(ENOMEM, "cannot start a node");
     const struct lab_child_spec spec = {
-        .path = program, .argv = argv, .envp = envp, .fds = fd, .fd_count = fd ? 1 : 0, .cpu = -1, .own_group = true};
+        .path = program, .argv = argv, .envp = envp, .fds = fds, .fd_count = fd_count, .cpu = -1, .own_group = true};
     struct lab_child child = {0};
     int err = lab_child_spawn(&spec, &child);
     free(envp);
@@ -107,7 +107,7 @@ static int start_local(struct lab_crew *crew, const struct lab_crew_spec *spec, 
         lab_pmi_environment(crew->pmi, i, fd.to, variables);
         for (int v = 0; v < LAB_PMI_VARIABLES; v++)
             more[v + 1] = variables[v];
-        err = start_node(crew, program, argv, more, &fd);
+        err = start_node(crew, program, argv, more, &fd, 1);
         close(fd.from);
     }
     if (!err && spec->ranks)
@@ -118,19 +118,26 @@ static int start_local(struct lab_crew *crew, const struct lab_crew_spec *spec, 
 /* Rank 0 of a user's mpirun: the other ranks learn where we are, and our node takes over our place in the world. */
 static int start_lead(struct lab_crew *crew, const struct lab_crew_spec *spec, const char *program, uint64_t deadline_ns)
 {
-    char name[] = "ipclab-node", control[] = "--control", world[] = "--world", staying[] = "--staying", address[LAB_CREW_ENDPOINT];
+    char name[] = "ipclab-node", control[] = "--control", world[] = "--world", staying[] = "--staying", keys[] = "--keys", number[16],
+         address[LAB_CREW_ENDPOINT];
     snprintf(address, sizeof address, "%s", spec->control);
-    char *argv[] = {name, control, address, world, staying, NULL};
+    char *argv[] = {name, control, address, world, staying, spec->keys ? keys : NULL, number, NULL};
     const char *more[] = {crew->mark, NULL};
-    struct lab_child_fd fd;
-    int err = lab_crew_pmi_fd(&fd.from);
-    fd.to = fd.from;
+    struct lab_child_fd fds[2] = {{-1, -1}, {-1, -1}};
+    int err = lab_crew_pmi_fd(&fds[0].from);
+    if (!err && spec->keys)
+        err = lab_keys_pass(spec->keys, &fds[1].from);
+    fds[0].to = fds[0].from;
+    fds[1].to = fds[0].from + 1;
+    snprintf(number, sizeof number, "%d", fds[1].to);
     if (!err)
-        err = lab_pmi_publish(fd.from, LAB_CREW_KEY, spec->control, deadline_ns);
+        err = lab_pmi_publish(fds[0].from, LAB_CREW_KEY, spec->control, deadline_ns);
     if (!err) {
         lab_rank_published(spec->control);
-        err = start_node(crew, program, argv, more, &fd);
+        err = start_node(crew, program, argv, more, fds, spec->keys ? 2 : 1);
     }
+    if (fds[1].from >= 0)
+        close(fds[1].from);
     return err;
 }
 

@@ -7,7 +7,7 @@
  *     struct lab_crew_spec spec = {.nodes = 2, .hosts = hosts};
  *     char endpoint[LAB_CREW_ENDPOINT];
  *     err = lab_crew_endpoint(&spec, endpoint);              // where to serve the control connection
- *     ... lab_bus_serve(endpoint, 2, &bus); spec.control = lab_bus_address(bus) ...
+ *     ... lab_bus_serve(endpoint, 2, keys, &bus); spec.control = lab_bus_address(bus) ...
  *     err = lab_crew_start(&spec, lab_now_ns() + 10 * LAB_NS_PER_S, &crew);
  *     ... poll lab_crew_poll_fd(crew) ...
  *     while (lab_crew_event(crew, &event) == 0)
@@ -20,6 +20,7 @@
 
 #include "launcher/hosts.h"
 #include "node/transport.h"
+#include "proto/bus/keys.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,6 +30,7 @@ enum { LAB_CREW_NODES_MAX = 1024, LAB_CREW_ENDPOINT = 96, LAB_CREW_TEXT = 768 };
 struct lab_crew_spec {
     uint32_t nodes;
     const char *control;           /* lab_bus_address(): what the nodes connect to */
+    const struct lab_keys *keys;   /* those of the bus, for nodes on other hosts; NULL: it has none */
     const struct lab_hosts *hosts; /* NULL: all on this host (or in the user's world) */
     bool lab;                      /* `hosts` are virtual hosts (lab_lab_hosts()) */
     bool world;                    /* this process is rank 0 of a user's mpirun: only node 0 is started here */

@@ -38,7 +38,7 @@ static char *host_list(const struct lab_hosts *hosts, uint32_t nodes)
     return list;
 }
 
-static int spawn(const char *mpiexec, char *const *argv, char **envp, struct lab_child *ret_child, struct lab_mpiexec_output *output)
+static int spawn(const char *mpiexec, char *const *argv, char **envp, int keys, struct lab_child *ret_child, struct lab_mpiexec_output *output)
 {
     int ends[2], null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null < 0)
@@ -47,10 +47,11 @@ static int spawn(const char *mpiexec, char *const *argv, char **envp, struct lab
         close(null);
         return lab_fail(errno, "cannot make a pipe for mpiexec");
     }
-    /* What mpiexec starts inherits the last one, and can be heard when mpiexec passes nothing on any more. */
-    const struct lab_child_fd fds[] = {{null, 0}, {ends[1], 1}, {ends[1], 2}, {ends[1], LAB_DOOR_FD}};
+    /* What mpiexec starts inherits the last ones: it can be heard when mpiexec passes nothing on any more, and has the keys, which mpiexec's own
+     * connections would show to everybody on the network. */
+    const struct lab_child_fd fds[] = {{null, 0}, {ends[1], 1}, {ends[1], 2}, {ends[1], LAB_DOOR_FD}, {keys, LAB_DOOR_KEYS_FD}};
     const struct lab_child_spec spec = {
-        .path = mpiexec, .argv = argv, .envp = envp, .fds = fds, .fd_count = 4, .cpu = -1, .own_group = true};
+        .path = mpiexec, .argv = argv, .envp = envp, .fds = fds, .fd_count = 5, .cpu = -1, .own_group = true};
     int err = lab_child_spawn(&spec, ret_child);
     close(null);
     close(ends[1]);
@@ -95,11 +96,18 @@ int lab_mpiexec_start(const struct lab_crew_spec *spec, char **envp, struct lab_
     memcpy(&environment[variables], &extra, sizeof extra); /* execve(2) changes no variable */
 
     char a_launcher[] = "-launcher", a_ssh[] = "ssh", a_exec[] = "-launcher-exec", a_localhost[] = "-localhost", a_hosts[] = "-hosts",
-         a_n[] = "-n", a_control[] = "--control", a_world[] = "--world";
+         a_n[] = "-n", a_control[] = "--control", a_keys[] = "--keys", a_world[] = "--world", keys_fd[16];
     char *const argv[] = {mpiexec, a_launcher, a_ssh, a_exec, door, a_localhost, near, a_hosts, hosts,
-                          a_n,     count,      node,  a_control, control, a_world, NULL};
+                          a_n,     count,      node,  a_control, control, a_keys, keys_fd, a_world, NULL};
+    int keys = -1;
+    snprintf(keys_fd, sizeof keys_fd, "%d", LAB_DOOR_KEYS_FD);
+
     *ret_output = (struct lab_mpiexec_output){.fd = -1, .echo = spec->verbose};
-    err = spawn(mpiexec, argv, environment, ret_child, ret_output);
+    err = lab_keys_pass(spec->keys, &keys);
+    if (!err)
+        err = spawn(mpiexec, argv, environment, keys, ret_child, ret_output);
+    if (keys >= 0)
+        close(keys);
     free(environment);
     free(hosts);
     return err;

@@ -7,8 +7,10 @@
 
 enum { BY_SIGNAL = 128 };
 
-FILE *lab_door_complaints(void)
+FILE *lab_door_complaints(int *ret_keys)
 {
+    if (ret_keys)
+        *ret_keys = getenv(LAB_DOOR_VARIABLE) && fcntl(LAB_DOOR_KEYS_FD, F_GETFD) >= 0 ? LAB_DOOR_KEYS_FD : -1;
     FILE *to = getenv(LAB_DOOR_VARIABLE) && fcntl(LAB_DOOR_FD, F_SETFD, FD_CLOEXEC) == 0 ? fdopen(LAB_DOOR_FD, "w") : NULL;
     unsetenv(LAB_DOOR_VARIABLE);
     if (!to)

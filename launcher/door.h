@@ -10,15 +10,17 @@
 
 #include <stdio.h>
 
-/* With this variable set, the door has inherited this descriptor, and complains there: its standard error leads to mpiexec, which may be
- * dying of the same cause. */
+/* With this variable set, the door has inherited two descriptors. It complains to the first: its standard error leads to mpiexec, which may be
+ * dying of the same cause. The second holds the keys of the run (proto/bus/keys.h), which the command inherits as well, wherever it runs: within
+ * this kernel as the descriptor that it is; elsewhere through the standard input of ssh, and `ipclab-node --carry-keys` makes it one again. */
 #define LAB_DOOR_VARIABLE "IPCLAB_DOOR"
-enum { LAB_DOOR_FD = 3, LAB_DOOR_UNREACHABLE = 255 };
+enum { LAB_DOOR_FD = 3, LAB_DOOR_KEYS_FD = 4, LAB_DOOR_UNREACHABLE = 255 };
 
 #define LAB_DOOR_SAYS "ipclab-door: "
 
-/* Where complaints are read: that descriptor, or standard error. No command inherits it. To be called once, first of all. */
-FILE *lab_door_complaints(void);
+/* Where complaints are read: that descriptor, or standard error. No command inherits it. `ret_keys`: the descriptor of the keys, -1: none were
+ * handed on; NULL: not wanted. To be called once, first of all. */
+FILE *lab_door_complaints(int *ret_keys);
 
 /* Says so when `code` is what a shell makes of a signal (128 and its number). `command`, a word for a shell and perhaps in quotes, is what
  * was started: its last part names it. */

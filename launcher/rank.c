@@ -169,12 +169,29 @@ static bool attend(struct rank *rank, uint64_t deadline_ns, int *ret_status)
 
 /* ---- what the launcher is told ---- */
 
+/* Those of this host's user. Only the launcher makes any: two hosts that each made their own would not hear each other. -ENODATA: the address is
+ * one within this host, which needs none. */
+static int own_keys(struct lab_keys *ret_keys)
+{
+    char path[PATH_MAX];
+    if (strncmp(ledger->control, "tcp:", 4) != 0)
+        return -ENODATA;
+    int err = lab_keys_place(path);
+    if (!err)
+        err = lab_keys_read(path, ret_keys);
+    return err == -ENOENT ? lab_refuse(EPERM, "this host has no keys: as they are on the host where the launcher is, rank 0, they must be at %s, "
+                                              "by scp -p for instance", path)
+                          : err;
+}
+
 static struct lab_bus *testify(const struct rank *rank, Lab__Frame *frame)
 {
-    struct lab_bus *bus;
-    if (lab_bus_testify(ledger->control, rank->number, &bus))
-        return NULL;
-    lab_bus_send(bus, 0, frame);
+    struct lab_keys keys;
+    struct lab_bus *bus = NULL;
+    bool has_keys = own_keys(&keys) == 0;
+    if (lab_bus_testify(ledger->control, rank->number, has_keys ? &keys : NULL, &bus) == 0)
+        lab_bus_send(bus, 0, frame);
+    lab_keys_forget(&keys);
     return bus;
 }
 
@@ -274,7 +291,7 @@ static int begin_launcher(struct rank *rank)
 
 static int begin_node(struct rank *rank)
 {
-    char program[PATH_MAX], name[] = "ipclab-node", world[] = "--world", staying[] = "--staying", control[] = "--control";
+    char program[PATH_MAX], name[] = "ipclab-node", world[] = "--world", staying[] = "--staying", control[] = "--control", keys[] = "--keys", number[16];
     int err = lab_crew_program(name, program, sizeof program);
     if (err)
         return err;
@@ -283,10 +300,22 @@ static int begin_node(struct rank *rank)
         _exit(LAB_EXIT_FAILED); /* rank 0 has ended the world, and said why */
     if (err)
         return err;
-    char *argv[] = {name, control, ledger->control, world, staying, NULL};
-    const struct lab_child_fd fd = {rank->far_fd, rank->pmi_fd};
-    err = lab_child_spawn(&(struct lab_child_spec){.path = program, .argv = argv, .fds = &fd, .fd_count = 1, .cpu = -1, .own_group = true}, &rank->child);
+    struct lab_child_fd fds[2] = {{rank->far_fd, rank->pmi_fd}, {-1, rank->pmi_fd + 1}};
+    struct lab_keys own;
+    err = own_keys(&own);
+    bool has_keys = !err;
+    if (has_keys)
+        err = lab_keys_pass(&own, &fds[1].from);
+    lab_keys_forget(&own);
+    if (err && err != -ENODATA)
+        return err;
+    snprintf(number, sizeof number, "%d", fds[1].to);
+    char *argv[] = {name, control, ledger->control, world, staying, has_keys ? keys : NULL, number, NULL};
+    err = lab_child_spawn(&(struct lab_child_spec){.path = program, .argv = argv, .fds = fds, .fd_count = has_keys ? 2 : 1, .cpu = -1, .own_group = true},
+                          &rank->child);
     close(rank->far_fd);
+    if (has_keys)
+        close(fds[1].from);
     return err;
 }
 

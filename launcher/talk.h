@@ -18,6 +18,7 @@ enum lab_certainty { LAB_GUESSED, LAB_NOTICED, LAB_KNOWN };
 struct lab_conversation {
     struct lab_conversation_spec spec;
     struct lab_bus *bus;
+    struct lab_keys keys;        /* of the bus, where it leads to other hosts */
     struct lab_crew *crew;
     struct lab_peers *peers;
     uint32_t number;             /* of the current launch */

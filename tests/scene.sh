@@ -31,10 +31,12 @@ with_shm_of_our_own()
     fi
 }
 
-# An empty folder, which is removed at the end.
+# An empty folder, which is removed at the end; keys that a run makes are made in it.
 enter_room()
 {
     room=$(mktemp -d) || exit 1
+    XDG_CONFIG_HOME=$room/.config
+    export XDG_CONFIG_HOME
     trap 'cd /; rm -rf "$room"' EXIT
     cd "$room" || exit 1
     failed=0

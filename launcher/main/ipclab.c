@@ -24,6 +24,7 @@ static const struct lab_verb verbs[] = {
      LAB_TAKES_LISTING, LAB_REST_WORDS, false},
     {"lab", "up N | status | exec HOST -- COMMAND | down", "virtual hosts on this machine (root)", lab_verb_lab,
      LAB_TAKES_TALK, LAB_REST_RAW, false},
+    {"keys", "[renew]", "the keys for connections to other hosts, made where there are none", lab_verb_keys, LAB_TAKES_LISTING, LAB_REST_WORDS, false},
     {"clean", "", "removes what a crashed run left, and says what", lab_verb_clean,
      LAB_TAKES_TALK | LAB_TAKES_DRY_RUN, LAB_REST_NONE, false},
     {"node", "", "internal: becomes ipclab-node", lab_verb_internal, 0, LAB_REST_RAW, true},

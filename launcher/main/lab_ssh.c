@@ -1,6 +1,6 @@
 /* ipclab-lab-ssh [-options] HOST COMMAND...: what ssh would do, in a virtual host (launcher/door.h).
  *
- * As with ssh the words of the command are joined by blanks and given to a shell there. Options are those without a value that
+ * The command inherits the descriptor of the keys as it is. As with ssh the words of the command are joined by blanks and given to a shell there. Options are those without a value that
  * mpiexec adds (-x), and are ignored. */
 #include "base/error.h"
 #include "launcher/door.h"
@@ -23,7 +23,7 @@ static bool is_simple(int count, char **words)
 
 int main(int argc, char **argv)
 {
-    FILE *to = lab_door_complaints();
+    FILE *to = lab_door_complaints(NULL);
     int at = 1;
     while (at < argc && argv[at][0] == '-')
         at++;

@@ -356,7 +356,8 @@ static int beat(struct agent *agent)
         return 0;
     agent->beat_ns = lab_now_ns() + HEARTBEAT_MS * LAB_NS_PER_MS;
     if (!lab_bus_alive(agent->bus))
-        return lab_refuse(ECONNRESET, "the launcher is gone");
+        return lab_bus_turned_away(agent->bus) ? lab_refuse(EPERM, "the launcher has other keys than this host: copy its own (ipclab keys says where they are)")
+                                               : lab_refuse(ECONNRESET, "the launcher is gone");
     Lab__Progress progress = LAB__PROGRESS__INIT;
     Lab__Frame frame = frame_of(LAB__FRAME__BODY_PROGRESS);
     frame.progress = &progress;
@@ -399,7 +400,9 @@ static int serve(struct agent *agent)
 int lab_agent_run(const struct lab_agent_spec *spec)
 {
     struct agent agent = {.spec = spec};
-    int err = lab_bus_join(spec->control, spec->node, &agent.bus);
+    int err = lab_bus_join(spec->control, spec->node, spec->keys, &agent.bus);
+    if (spec->keys)
+        lab_keys_forget(spec->keys);
     if (err)
         return err;
     lab_parent_watch(&agent.parent);

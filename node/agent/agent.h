@@ -2,10 +2,13 @@
 #ifndef LAB_NODE_AGENT_AGENT_H
 #define LAB_NODE_AGENT_AGENT_H
 
+#include "proto/bus/keys.h"
+
 #include <stdint.h>
 
 struct lab_agent_spec {
     const char *control;     /* address of the launcher's bus */
+    struct lab_keys *keys;   /* for it, forgotten as soon as it is joined; NULL: none */
     uint32_t node;           /* this node's index */
     int rank;                /* in the MPI world of nodes; -1: none */
     const char *worker_path; /* the program of worker processes */

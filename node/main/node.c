@@ -7,6 +7,7 @@
 #include "sweep/mind.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <signal.h>
@@ -17,6 +18,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+/* LAB_DOOR_KEYS_FD of launcher/door.h; exit codes of a shell. */
+enum { KEYS_FD = 4, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
+
 static int usage(FILE *to, int code)
 {
     fprintf(to,
@@ -24,6 +28,8 @@ static int usage(FILE *to, int code)
             "  ipclab-node --control ADDRESS --node I [--rank R]   serve one launcher\n"
             "  ipclab-node --control ADDRESS --world [--staying]   the same, numbered by its rank under mpiexec;\n"
             "                                                      --staying: the rank itself stays, and minds it\n"
+            "      --keys FD                                       its keys are there\n"
+            "  ipclab-node --carry-keys COMMAND...                 becomes that command, with its input as descriptor 4\n"
             "  ipclab-node --check                                 one line about this host\n",
             LAB_VERSION);
     return code;
@@ -38,6 +44,34 @@ static int check(void)
     }
     printf("ipclab-node %s protocol %u shm_free %llu\n", LAB_VERSION, LAB_PROTOCOL, (unsigned long long)facts.shm_free_bytes);
     return 0;
+}
+
+/* Keys that came through ssh are, from now on, what those that came from parent to child are. */
+static int carry_keys(char **command)
+{
+    char text[LAB_KEYS_TEXT];
+    size_t size = 0;
+    ssize_t got;
+    while (size < sizeof text && (got = TEMP_FAILURE_RETRY(read(STDIN_FILENO, text + size, sizeof text - size))) > 0)
+        size += (size_t)got;
+    int fd, err = lab_keys_pass_text(text, size, &fd), null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    explicit_bzero(text, sizeof text);
+    if (!err && (null < 0 || dup2(null, STDIN_FILENO) < 0 || (fd == KEYS_FD ? fcntl(fd, F_SETFD, 0) : dup2(fd, KEYS_FD)) < 0))
+        err = lab_fail(errno, "cannot hand on the keys");
+    if (err) {
+        fprintf(stderr, "ipclab-node: %s\n", lab_error_last()->text);
+        return NOT_EXECUTABLE;
+    }
+    execvp(command[0], command);
+    fprintf(stderr, "ipclab-node: cannot execute %s: %s\n", command[0], strerror(errno));
+    return errno == ENOENT ? NOT_FOUND : NOT_EXECUTABLE;
+}
+
+static int take_keys(int fd, struct lab_keys *ret_keys)
+{
+    int err = lab_keys_take(fd, ret_keys);
+    close(fd);
+    return err;
 }
 
 /* Workers lie beside the node, in a build tree and when installed. */
@@ -64,14 +98,17 @@ int main(int argc, char **argv)
 {
     static const struct option options[] = {
         {"control", required_argument, NULL, 'c'}, {"node", required_argument, NULL, 'n'}, {"rank", required_argument, NULL, 'r'},
-        {"nodes", required_argument, NULL, 'N'},   {"world", no_argument, NULL, 'w'},
+        {"nodes", required_argument, NULL, 'N'},   {"world", no_argument, NULL, 'w'},      {"keys", required_argument, NULL, 'y'},
         {"staying", no_argument, NULL, 's'},       {"check", no_argument, NULL, 'k'},      {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
     };
     char worker[PATH_MAX];
     struct lab_agent_spec spec = {.rank = -1, .worker_path = worker};
     bool world = false, staying = false;
-    int letter;
+    struct lab_keys keys;
+    int letter, keys_fd = -1;
+    if (argc > 2 && strcmp(argv[1], "--carry-keys") == 0)
+        return carry_keys(argv + 2);
     while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (letter) {
         case 'c': spec.control = optarg; break;
@@ -79,6 +116,7 @@ int main(int argc, char **argv)
         case 'r': spec.rank = (int)strtol(optarg, NULL, 10); break;
         case 'N': break; /* how many nodes there are is said in every ASSIGN; here it only helps who reads `ps` */
         case 'w': world = true; break;
+        case 'y': keys_fd = (int)strtol(optarg, NULL, 10); break;
         case 's': staying = true; break;
         case 'k': return check();
         case 'h': return usage(stdout, 0);
@@ -101,6 +139,10 @@ int main(int argc, char **argv)
         setenv("UCX_LOG_LEVEL", "error", 0);
         err = lab_world_rank(&spec.rank);
         spec.node = (uint32_t)spec.rank;
+    }
+    if (!err && keys_fd >= 0) {
+        err = take_keys(keys_fd, &keys);
+        spec.keys = &keys;
     }
     if (!err)
         err = lab_agent_run(&spec);

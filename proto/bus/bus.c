@@ -12,13 +12,14 @@
 #include <unistd.h>
 #include <zmq.h>
 
-enum { QUEUE = 4096, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, LINGER_MS = 200, CONNECT_WITHIN_S = 10, ADDRESS = 256, ID = 4, NODES_MAX = 1 << 24 };
+enum { QUEUE = 4096, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, LINGER_MS = 200, CONNECT_WITHIN_S = 10, CANARY_S = 5, ADDRESS = 256, ID = 4, NODES_MAX = 1 << 24 };
 
 struct lab_bus {
     void *context, *socket;
     void *monitor;              /* node: events of the connection */
     bool serves;                /* the launcher's side */
-    bool connected, lost;
+    struct lab_curve_guard *guard; /* the launcher's, with keys */
+    bool connected, lost, turned_away;
     uint64_t made_ns;
     uint32_t nodes;
     uint64_t *heard_ns;         /* by node */
@@ -64,8 +65,16 @@ static bool needs_heartbeats(const char *address)
     return strncmp(address, "ipc://", 6) != 0;
 }
 
-static int make(int type, const char *address, struct lab_bus **ret_bus)
+/* Loopback and abstract addresses lead nowhere else. */
+static bool leaves_host(const char *address)
 {
+    return strncmp(address, "tcp://", 6) == 0 && strncmp(address, "tcp://127.", 10) != 0;
+}
+
+static int make(int type, const char *address, const struct lab_keys *keys, struct lab_bus **ret_bus)
+{
+    if (!keys && leaves_host(address))
+        return lab_refuse(EPERM, "%s leads beyond this host, and there are no keys for it: nothing is said there that others may read", address);
     struct lab_bus *bus = calloc(1, sizeof *bus);
     if (!bus)
         return lab_fail(ENOMEM, "no memory for a control connection");
@@ -86,12 +95,20 @@ static int make(int type, const char *address, struct lab_bus **ret_bus)
     return 0;
 }
 
-int lab_bus_serve(const char *endpoint, uint32_t nodes, struct lab_bus **ret_bus)
+/* Before the socket is bound. */
+static int admit_nodes(struct lab_bus *bus, const struct lab_keys *keys)
+{
+    const char *allowed[] = {keys->node.open};
+    int err = lab_curve_guard_start(bus->context, allowed, 1, lab_now_ns() + CANARY_S * LAB_NS_PER_S, &bus->guard);
+    return err ? err : lab_curve_serve(bus->socket, &keys->launcher);
+}
+
+int lab_bus_serve(const char *endpoint, uint32_t nodes, const struct lab_keys *keys, struct lab_bus **ret_bus)
 {
     struct lab_bus *bus;
     if (nodes > NODES_MAX)
         return lab_refuse(EINVAL, "%u nodes; their identities have room for %d", nodes, NODES_MAX);
-    int err = make(ZMQ_ROUTER, endpoint, &bus);
+    int err = make(ZMQ_ROUTER, endpoint, keys, &bus);
     if (err)
         return err;
     bus->serves = true;
@@ -101,8 +118,10 @@ int lab_bus_serve(const char *endpoint, uint32_t nodes, struct lab_bus **ret_bus
     size_t room = sizeof bus->address;
     if (!bus->heard_ns || !bus->peers)
         err = lab_fail(ENOMEM, "no memory for %u nodes", nodes);
-    else if (!set(bus->socket, ZMQ_ROUTER_MANDATORY, 1) || zmq_bind(bus->socket, endpoint) ||
-             zmq_getsockopt(bus->socket, ZMQ_LAST_ENDPOINT, bus->address, &room))
+    else if (keys)
+        err = admit_nodes(bus, keys);
+    if (!err && (!set(bus->socket, ZMQ_ROUTER_MANDATORY, 1) || zmq_bind(bus->socket, endpoint) ||
+                 zmq_getsockopt(bus->socket, ZMQ_LAST_ENDPOINT, bus->address, &room)))
         err = failed("cannot serve nodes at", endpoint);
     if (err) {
         lab_bus_close(bus);
@@ -117,18 +136,24 @@ const char *lab_bus_address(const struct lab_bus *bus)
     return bus->address;
 }
 
-static int join(const char *address, unsigned char letter, uint32_t node, struct lab_bus **ret_bus)
+static int join(const char *address, unsigned char letter, uint32_t node, const struct lab_keys *keys, struct lab_bus **ret_bus)
 {
     struct lab_bus *bus;
-    int err = make(ZMQ_DEALER, address, &bus);
+    int err = make(ZMQ_DEALER, address, keys, &bus);
     if (err)
         return err;
+    err = keys ? lab_curve_join(bus->socket, &keys->node, keys->launcher.open) : 0;
+    if (err) {
+        lab_bus_close(bus);
+        return err;
+    }
     unsigned char id[ID];
     write_id(letter, node, id);
     snprintf(bus->address, sizeof bus->address, "%s", address);
+    int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
     bus->monitor = zmq_socket(bus->context, ZMQ_PAIR);
     if (!bus->monitor || zmq_setsockopt(bus->socket, ZMQ_ROUTING_ID, id, sizeof id) ||
-        zmq_socket_monitor(bus->socket, "inproc://monitor", ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) ||
+        zmq_socket_monitor(bus->socket, "inproc://monitor", events) ||
         zmq_connect(bus->monitor, "inproc://monitor") || zmq_connect(bus->socket, address)) {
         err = failed("cannot connect to the launcher at", address);
         lab_bus_close(bus);
@@ -138,14 +163,14 @@ static int join(const char *address, unsigned char letter, uint32_t node, struct
     return 0;
 }
 
-int lab_bus_join(const char *address, uint32_t node, struct lab_bus **ret_bus)
+int lab_bus_join(const char *address, uint32_t node, const struct lab_keys *keys, struct lab_bus **ret_bus)
 {
-    return join(address, NODE, node, ret_bus);
+    return join(address, NODE, node, keys, ret_bus);
 }
 
-int lab_bus_testify(const char *address, uint32_t node, struct lab_bus **ret_bus)
+int lab_bus_testify(const char *address, uint32_t node, const struct lab_keys *keys, struct lab_bus **ret_bus)
 {
-    return join(address, WITNESS, node, ret_bus);
+    return join(address, WITNESS, node, keys, ret_bus);
 }
 
 void lab_bus_close(struct lab_bus *bus)
@@ -158,6 +183,7 @@ void lab_bus_close(struct lab_bus *bus)
     }
     if (bus->socket)
         zmq_close(bus->socket);
+    lab_curve_guard_end(bus->guard);
     if (bus->context)
         while (zmq_ctx_term(bus->context) < 0 && zmq_errno() == EINTR)
             ; /* it goes on where the signal interrupted it, within LINGER_MS */
@@ -185,11 +211,17 @@ bool lab_bus_alive(struct lab_bus *bus)
     while (TEMP_FAILURE_RETRY(zmq_recv(bus->monitor, event, sizeof event, ZMQ_DONTWAIT)) >= 0) {
         unsigned number = event[0] | (unsigned)event[1] << 8;
         bus->connected = bus->connected || number == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
-        bus->lost = bus->lost || (number == ZMQ_EVENT_DISCONNECTED && bus->connected);
+        bus->turned_away = bus->turned_away || number == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH || number == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
+        bus->lost = bus->lost || bus->turned_away || (number == ZMQ_EVENT_DISCONNECTED && bus->connected);
         char ignored[ADDRESS];
         (void)TEMP_FAILURE_RETRY(zmq_recv(bus->monitor, ignored, sizeof ignored, ZMQ_DONTWAIT));
     }
     return !bus->lost && (bus->connected || lab_now_ns() - bus->made_ns < CONNECT_WITHIN_S * LAB_NS_PER_S);
+}
+
+bool lab_bus_turned_away(const struct lab_bus *bus)
+{
+    return bus->turned_away;
 }
 
 uint64_t lab_bus_last_heard_ns(const struct lab_bus *bus, uint32_t node)

@@ -88,7 +88,7 @@ static void begin(struct node *node, const char *name)
     char endpoint[64];
     *node = (struct node){0};
     snprintf(endpoint, sizeof endpoint, "ipc://@lab-unit-agent-%s-%d", name, (int)getpid());
-    lab_assert_ok(lab_bus_serve(endpoint, 1, &node->launcher));
+    lab_assert_ok(lab_bus_serve(endpoint, 1, NULL, &node->launcher));
     snprintf(node->control, sizeof node->control, "%s", lab_bus_address(node->launcher));
     assert_int_equal(pthread_create(&node->thread, NULL, be_a_node, node), 0);
     assert_int_equal(hear(node, 0), LAB__FRAME__BODY_HELLO);

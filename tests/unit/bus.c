@@ -17,7 +17,7 @@ enum { NODES = 2 };
 static struct lab_bus *serve(const char *endpoint)
 {
     struct lab_bus *bus = NULL;
-    lab_assert_ok(lab_bus_serve(endpoint, NODES, &bus));
+    lab_assert_ok(lab_bus_serve(endpoint, NODES, NULL, &bus));
     return bus;
 }
 
@@ -32,7 +32,7 @@ static struct lab_bus *serve_here(void)
 static struct lab_bus *join(const struct lab_bus *launcher, uint32_t node)
 {
     struct lab_bus *bus = NULL;
-    lab_assert_ok(lab_bus_join(lab_bus_address(launcher), node, &bus));
+    lab_assert_ok(lab_bus_join(lab_bus_address(launcher), node, NULL, &bus));
     return bus;
 }
 
@@ -77,11 +77,11 @@ static void await_lost(struct lab_bus *node)
     assert_false(lab_bus_alive(node));
 }
 
-static void talk(struct lab_bus *launcher)
+static void talk_with(struct lab_bus *launcher, const struct lab_keys *keys)
 {
     struct lab_bus *nodes[NODES];
     for (uint32_t n = 0; n < NODES; n++) {
-        nodes[n] = join(launcher, n);
+        lab_assert_ok(lab_bus_join(lab_bus_address(launcher), n, keys, &nodes[n]));
         assert_int_equal(lab_bus_last_heard_ns(launcher, n), 0);
         assert_string_equal(lab_bus_peer(launcher, n), "");
         lab_assert_ok(say_progress(nodes[n], 0, 100 + n));
@@ -99,6 +99,11 @@ static void talk(struct lab_bus *launcher)
     lab_bus_close(launcher);
 }
 
+static void talk(struct lab_bus *launcher)
+{
+    talk_with(launcher, NULL);
+}
+
 static void every_node_is_known_by_its_number_within_a_host(void **state)
 {
     (void)state;
@@ -113,13 +118,76 @@ static void a_port_that_was_left_open_is_in_the_address(void **state)
     talk(launcher);
 }
 
+/* ---- with keys ---- */
+
+static struct lab_keys make_keys(void)
+{
+    struct lab_keys keys;
+    lab_assert_ok(lab_curve_pair_make(&keys.launcher));
+    lab_assert_ok(lab_curve_pair_make(&keys.node));
+    return keys;
+}
+
+static struct lab_bus *serve_with(const struct lab_keys *keys)
+{
+    struct lab_bus *bus = NULL;
+    lab_assert_ok(lab_bus_serve("tcp://127.0.0.1:*", NODES, keys, &bus));
+    return bus;
+}
+
+static void nodes_with_the_keys_are_heard(void **state)
+{
+    (void)state;
+    struct lab_keys keys = make_keys(), handed = keys;
+    handed.launcher.secret[0] = '\0';
+    talk_with(serve_with(&keys), &handed);
+}
+
+/* Whoever it is, the friend that comes after him is the first that is heard. */
+static void assert_not_heard(const struct lab_keys *keys, const struct lab_keys *wrong)
+{
+    struct lab_bus *launcher = serve_with(keys), *stranger, *friend;
+    lab_assert_ok(lab_bus_join(lab_bus_address(launcher), 0, wrong, &stranger));
+    lab_assert_ok(say_progress(stranger, 0, 666));
+    if (wrong) {
+        await_lost(stranger);
+        assert_true(lab_bus_turned_away(stranger));
+    }
+    lab_assert_ok(lab_bus_join(lab_bus_address(launcher), 1, keys, &friend));
+    lab_assert_ok(say_progress(friend, 0, 7));
+    assert_hears(launcher, 1, 7);
+    assert_false(lab_bus_turned_away(friend));
+    lab_bus_close(stranger);
+    lab_bus_close(friend);
+    lab_bus_close(launcher);
+}
+
+static void a_node_with_another_key_or_with_none_is_not_heard_and_told_so(void **state)
+{
+    (void)state;
+    struct lab_keys keys = make_keys(), wrong = keys;
+    wrong.node = make_keys().node;
+    assert_not_heard(&keys, &wrong);
+    assert_not_heard(&keys, NULL);
+}
+
+static void an_address_beyond_this_host_is_not_served_without_keys(void **state)
+{
+    (void)state;
+    struct lab_bus *bus = NULL;
+    lab_assert_fails(lab_bus_serve("tcp://0.0.0.0:*", NODES, NULL, &bus), EPERM);
+    lab_assert_fails(lab_bus_serve("tcp://10.77.0.254:*", NODES, NULL, &bus), EPERM);
+    lab_assert_fails(lab_bus_join("tcp://10.77.0.254:1", 0, NULL, &bus), EPERM);
+    assert_null(bus);
+}
+
 static void a_witness_is_heard_as_the_node_that_he_minds_and_beside_it(void **state)
 {
     (void)state;
     struct lab_bus *launcher = serve_here(), *node = join(launcher, 1), *witness;
     lab_assert_ok(say_progress(node, 0, 7));
     assert_hears(launcher, 1, 7);
-    lab_assert_ok(lab_bus_testify(lab_bus_address(launcher), 1, &witness));
+    lab_assert_ok(lab_bus_testify(lab_bus_address(launcher), 1, NULL, &witness));
     lab_assert_ok(say_progress(witness, 0, 8));
     assert_hears(launcher, 1, 8);
     /* What is said to the node reaches the node. */
@@ -167,7 +235,7 @@ static void a_full_queue_says_so_and_stays_bounded(void **state)
     struct lab_bus *launcher = serve_here(), *node;
     char nobody[64];
     snprintf(nobody, sizeof nobody, "ipc://@lab-unit-bus-nobody-%d", (int)getpid());
-    lab_assert_ok(lab_bus_join(nobody, 0, &node));
+    lab_assert_ok(lab_bus_join(nobody, 0, NULL, &node));
     int err = 0;
     unsigned sent = 0;
     while (sent < 100000 && (err = say_progress(node, 0, sent)) == 0)
@@ -282,10 +350,10 @@ static void an_address_in_use_and_one_that_is_none_are_refused(void **state)
 {
     (void)state;
     struct lab_bus *launcher = serve_here(), *other = NULL;
-    lab_assert_fails(lab_bus_serve(lab_bus_address(launcher), 1, &other), EADDRINUSE);
-    lab_assert_fails(lab_bus_serve("nonsense", 1, &other), EINVAL);
-    lab_assert_fails(lab_bus_serve("ipc://@lab-unit-too-many", (1u << 24) + 1, &other), EINVAL);
-    lab_assert_fails(lab_bus_join("nonsense", 0, &other), EINVAL);
+    lab_assert_fails(lab_bus_serve(lab_bus_address(launcher), 1, NULL, &other), EADDRINUSE);
+    lab_assert_fails(lab_bus_serve("nonsense", 1, NULL, &other), EINVAL);
+    lab_assert_fails(lab_bus_serve("ipc://@lab-unit-too-many", (1u << 24) + 1, NULL, &other), EINVAL);
+    lab_assert_fails(lab_bus_join("nonsense", 0, NULL, &other), EINVAL);
     assert_null(other);
     lab_bus_close(NULL);
     lab_bus_close(launcher);
@@ -296,6 +364,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_node_is_known_by_its_number_within_a_host),
         cmocka_unit_test(a_port_that_was_left_open_is_in_the_address),
+        cmocka_unit_test(nodes_with_the_keys_are_heard),
+        cmocka_unit_test(a_node_with_another_key_or_with_none_is_not_heard_and_told_so),
+        cmocka_unit_test(an_address_beyond_this_host_is_not_served_without_keys),
         cmocka_unit_test(a_witness_is_heard_as_the_node_that_he_minds_and_beside_it),
         cmocka_unit_test(frames_of_one_node_keep_their_order),
         cmocka_unit_test(a_node_that_is_not_connected_cannot_be_reached),

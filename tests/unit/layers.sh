@@ -10,28 +10,29 @@ base           base
 shm            base shm
 sweep          base shm sweep
 proto          base proto
-proto/bus      base proto proto/bus
+proto/curve    base proto/curve
+proto/bus      base proto proto/curve proto/bus
 observe        base observe
 report         base report
 node           base shm proto observe node node/lane node/patterns
 node/lane      base shm proto observe node node/lane
 node/patterns  base shm proto observe node node/lane node/patterns
 node/transports     base shm proto observe node node/lane node/transports
-node/transports/zmq base shm proto observe node node/lane node/transports node/transports/zmq
+node/transports/zmq base shm proto proto/curve observe node node/lane node/transports node/transports/zmq
 node/transports/mpi base shm proto observe node node/lane node/transports node/transports/mpi
 node/transports/ck  base shm proto observe node node/lane node/transports node/transports/ck
 node/transports/ucx base shm proto observe node node/lane node/transports node/transports/ucx
 node/transports/nng base shm proto observe node node/lane node/transports node/transports/nng
 node/hazards   base shm node/hazard.h node/hazards
-node/agent     base shm proto proto/bus observe node node/lane node/agent
-node/main      base shm sweep proto proto/bus observe node node/lane node/agent
-launcher       base sweep proto proto/bus report observe launcher node/transport.h node/pattern.h node/unit.h node/hazard.h
+node/agent     base shm proto proto/curve proto/bus observe node node/lane node/agent
+node/main      base shm sweep proto proto/curve proto/bus observe node node/lane node/agent
+launcher       base sweep proto proto/curve proto/bus report observe launcher node/transport.h node/pattern.h node/unit.h node/hazard.h
 bench          base shm node/transport.h bench
 '
 
 # header: the only files (awk regular expression of paths) that may include it; "1": at most one file does
 libraries='
-zmq.h            ^(proto/bus|node/transports/zmq|bench)/   many
+zmq.h            ^(proto/bus|proto/curve|node/transports/zmq|bench)/   many
 mpi.h            ^(node/transports/mpi|bench)/               many
 ck_ring.h        ^(node/transports/ck|bench)/         many
 ucp/api/ucp.h    ^node/transports/ucx/               1
