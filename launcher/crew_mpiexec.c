@@ -19,7 +19,7 @@
 enum { HOST_TEXT = LAB_HOST_NAME_MAX + 16 };
 
 /* Debian's `mpiexec` may be another MPI's: Hydra's own name first. */
-static int find_mpiexec(char to[PATH_MAX])
+int lab_mpiexec_find(char to[PATH_MAX])
 {
     static const char *const names[] = {"mpiexec.hydra", "mpiexec.mpich", "mpiexec"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -67,7 +67,7 @@ static int spawn(const char *mpiexec, char *const *argv, char **envp, int keys, 
 int lab_mpiexec_start(const struct lab_crew_spec *spec, char **envp, struct lab_child *ret_child, struct lab_mpiexec_output *ret_output)
 {
     char mpiexec[PATH_MAX], door[PATH_MAX], node[PATH_MAX], count[16], control[LAB_CREW_ENDPOINT], near[LAB_CREW_ENDPOINT];
-    int err = find_mpiexec(mpiexec);
+    int err = lab_mpiexec_find(mpiexec);
     if (!err)
         err = lab_reach_door(spec->lab, door);
     if (!err)

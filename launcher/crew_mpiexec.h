@@ -5,6 +5,7 @@
 #include "base/child.h"
 #include "launcher/crew.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -17,6 +18,9 @@ struct lab_mpiexec_output {
     size_t used;
     char tail[LAB_MPIEXEC_TAIL + 1];
 };
+
+/* Where it is; -ENOENT with the mend. */
+int lab_mpiexec_find(char to[PATH_MAX]);
 
 /* Starts mpiexec with a process group of its own and an empty standard input; `envp` is what the nodes get too. */
 int lab_mpiexec_start(const struct lab_crew_spec *spec, char **envp, struct lab_child *ret_child, struct lab_mpiexec_output *ret_output);

@@ -23,6 +23,7 @@ enum lab_takes {
     LAB_TAKES_TALK = 1 << 4,       /* -q, -v */
     LAB_TAKES_CPUS = 1 << 5,       /* --cpus, which help does not show: it makes a plan for another machine */
     LAB_TAKES_WORLD = 1 << 6,      /* no option: in a user's mpirun rank 0 alone reads the words and speaks, the other ranks become nodes */
+    LAB_TAKES_HOSTS = 1 << 8,      /* --hosts, --lab, without the rest of an experiment */
     LAB_TAKES_LISTING = 1 << 7,    /* --format, -o: a listing, as a table or as JSON */
 };
 

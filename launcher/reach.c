@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 
 /* What a rank takes of /dev/shm before MPI_Init succeeds (measured with MPICH 4.0.2 over UCX 1.13.1), and room beside it. */
 #define SHM_PER_NODE_BYTES (UINT64_C(43) * 1024 * 1024 / 10)
@@ -64,6 +65,11 @@ bool lab_reach_explain(const char *host, const char *said, char *to, size_t room
     return false;
 }
 
+uint64_t lab_reach_shm_bytes(uint32_t nodes)
+{
+    return nodes * SHM_PER_NODE_BYTES + SHM_SPARE_BYTES;
+}
+
 /* Sentences are cut where they do not fit: paths may be of any length. */
 static void say(char *to, size_t room, const char *format, ...) LAB_PRINTF(3, 4);
 static void say(char *to, size_t room, const char *format, ...)
@@ -79,7 +85,8 @@ static void say(char *to, size_t room, const char *format, ...)
 struct question {
     bool lab;
     char door[PATH_MAX], node[PATH_MAX];
-    char command[PATH_MAX + 32]; /* for the shell on the other side */
+    char option[16], operand[64]; /* of the node program; the second may be "" */
+    char command[PATH_MAX + 96];  /* the same for the shell on the other side */
     uint64_t here_deadline_ns;   /* for looking up which hosts are this machine, all together */
     uint64_t deadline_ns;
 };
@@ -93,13 +100,16 @@ static bool is_here(const char *host, uint64_t deadline_ns)
 
 static int ask(const struct question *question, const char *host, struct lab_capture *capture)
 {
-    char name[LAB_HOST_NAME_MAX + 1], command[sizeof question->command], check[] = "--check", door[PATH_MAX], node[PATH_MAX];
+    char name[LAB_HOST_NAME_MAX + 1], command[sizeof question->command], option[sizeof question->option],
+        operand[sizeof question->operand], door[PATH_MAX], node[PATH_MAX];
     snprintf(name, sizeof name, "%s", host);
     memcpy(command, question->command, sizeof command);
+    memcpy(option, question->option, sizeof option);
+    memcpy(operand, question->operand, sizeof operand);
     memcpy(door, question->door, sizeof door);
     memcpy(node, question->node, sizeof node);
     if (!question->lab && is_here(host, question->here_deadline_ns))
-        return lab_capture_start(node, (char *[]){node, check, NULL}, capture);
+        return lab_capture_start(node, (char *[]){node, option, operand[0] ? operand : NULL, NULL}, capture);
     return lab_capture_start(door, (char *[]){door, name, command, NULL}, capture);
 }
 
@@ -139,7 +149,7 @@ static void judge(const struct question *question, const char *host, uint32_t no
     }
     state->protocol = protocol;
     state->shm_free_bytes = shm_free;
-    uint64_t needed = nodes * SHM_PER_NODE_BYTES + SHM_SPARE_BYTES;
+    uint64_t needed = lab_reach_shm_bytes(nodes);
     if (strcmp(state->version, LAB_VERSION) != 0 || protocol != LAB_PROTOCOL)
         say(state->text, sizeof state->text,
                  "host %s has ipclab %s (protocol %u), and this machine has %s (protocol %u); install the same one: scp -p %s %s:%s", host,
@@ -184,18 +194,28 @@ static int ask_all(const struct question *question, const struct lab_hosts *host
     return 0;
 }
 
-int lab_hosts_check(const struct lab_hosts *hosts, uint32_t nodes, bool lab, uint64_t deadline_ns, struct lab_hosts_answer *ret_states)
+static int put(bool lab, const char *option, const char *operand, uint64_t deadline_ns, struct question *ret_question)
 {
-    struct question question = {.lab = lab, .here_deadline_ns = lab_now_ns() + HERE_S * LAB_NS_PER_S, .deadline_ns = deadline_ns};
-    int err = lab_reach_door(lab, question.door);
+    *ret_question = (struct question){.lab = lab, .here_deadline_ns = lab_now_ns() + HERE_S * LAB_NS_PER_S, .deadline_ns = deadline_ns};
+    int err = lab_reach_door(lab, ret_question->door);
     if (!err)
-        err = lab_crew_program("ipclab-node", question.node, sizeof question.node);
+        err = lab_crew_program("ipclab-node", ret_question->node, sizeof ret_question->node);
     if (err)
         return err;
-    if (strchr(question.node, '\''))
-        return lab_refuse(EINVAL, "the path %s holds a quote, which no remote shell would understand", question.node);
-    snprintf(question.command, sizeof question.command, "'%s' --check", question.node);
+    if (strchr(ret_question->node, '\''))
+        return lab_refuse(EINVAL, "the path %s holds a quote, which no remote shell would understand", ret_question->node);
+    snprintf(ret_question->option, sizeof ret_question->option, "%s", option);
+    snprintf(ret_question->operand, sizeof ret_question->operand, "%s", operand);
+    snprintf(ret_question->command, sizeof ret_question->command, "'%s' %s%s%s", ret_question->node, option, operand[0] ? " " : "", operand);
+    return 0;
+}
 
+int lab_hosts_check(const struct lab_hosts *hosts, uint32_t nodes, bool lab, uint64_t deadline_ns, struct lab_hosts_answer *ret_states)
+{
+    struct question question;
+    int err = put(lab, "--check", "", deadline_ns, &question);
+    if (err)
+        return err;
     struct lab_capture *captures = calloc(hosts->count, sizeof *captures);
     struct lab_hosts_answer *states = calloc(hosts->count, sizeof *states);
     err = captures && states ? ask_all(&question, hosts, nodes, captures, states) : lab_fail(ENOMEM, "cannot ask the hosts");
@@ -203,5 +223,59 @@ int lab_hosts_check(const struct lab_hosts *hosts, uint32_t nodes, bool lab, uin
         memcpy(ret_states, states, hosts->count * sizeof *states);
     free(states);
     free(captures);
+    return err;
+}
+
+/* ---- facts ---- */
+
+static uint64_t time_of_day_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * LAB_NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static void read_answer(const struct lab_capture *capture, uint64_t asked_ns, struct lab_facts *facts)
+{
+    const char *begin = strstr(capture->output, "version "); /* a login shell may say something of its own before */
+    if (capture->timed_out || capture->status || !begin || lab_facts_parse(begin, facts))
+        *facts = (struct lab_facts){.reach = -1};
+    facts->asked_ns = asked_ns;
+    facts->heard_ns = time_of_day_ns();
+}
+
+int lab_reach_facts(const struct lab_hosts *hosts, const struct lab_hosts_answer *answers, bool lab, const char *back, uint64_t deadline_ns,
+                    struct lab_facts *ret_facts)
+{
+    struct question question;
+    int err = put(lab, "--facts", back, deadline_ns, &question);
+    struct lab_capture *captures = err ? NULL : calloc(hosts->count, sizeof *captures);
+    if (!captures)
+        return err ? err : lab_fail(ENOMEM, "cannot ask the hosts");
+    uint64_t asked_ns = time_of_day_ns();
+    for (size_t i = 0; !err && i < hosts->count; i++)
+        err = answers[i].usable ? ask(&question, hosts->items[i].name, &captures[i]) : 0;
+    lab_capture_wait(captures, hosts->count, err ? 0 : deadline_ns);
+    for (size_t i = 0; !err && i < hosts->count; i++) {
+        read_answer(&captures[i], asked_ns, &ret_facts[i]);
+        snprintf(ret_facts[i].host, sizeof ret_facts[i].host, "%s", hosts->items[i].name);
+        snprintf(ret_facts[i].address, sizeof ret_facts[i].address, "%s", back);
+    }
+    free(captures);
+    return err;
+}
+
+int lab_reach_own_facts(uint64_t deadline_ns, struct lab_facts *ret_facts)
+{
+    char node[PATH_MAX], option[] = "--facts";
+    int err = lab_crew_program("ipclab-node", node, sizeof node);
+    struct lab_capture *capture = err ? NULL : calloc(1, sizeof *capture);
+    if (!capture)
+        return err ? err : lab_fail(ENOMEM, "cannot look at this machine");
+    uint64_t asked_ns = time_of_day_ns();
+    err = lab_capture_run(node, (char *[]){node, option, NULL}, deadline_ns, capture);
+    if (!err)
+        read_answer(capture, asked_ns, ret_facts);
+    free(capture);
     return err;
 }

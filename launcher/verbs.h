@@ -90,6 +90,7 @@ int lab_verb_show(const struct lab_arguments *arguments);
 int lab_verb_history(const struct lab_arguments *arguments);
 int lab_verb_lab(const struct lab_arguments *arguments);
 int lab_verb_demo(const struct lab_arguments *arguments);
+int lab_verb_doctor(const struct lab_arguments *arguments);
 int lab_verb_keys(const struct lab_arguments *arguments);
 int lab_verb_clean(const struct lab_arguments *arguments);
 int lab_verb_internal(const struct lab_arguments *arguments); /* node, worker: becomes that program */

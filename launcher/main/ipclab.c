@@ -24,6 +24,8 @@ static const struct lab_verb verbs[] = {
      LAB_TAKES_LISTING, LAB_REST_WORDS, false},
     {"lab", "up N | status | exec HOST -- COMMAND | down", "virtual hosts on this machine (root)", lab_verb_lab,
      LAB_TAKES_TALK, LAB_REST_RAW, false},
+    {"doctor", "", "what on this machine, or on these hosts, will disturb or prevent a run, and what mends it", lab_verb_doctor,
+     LAB_TAKES_LISTING | LAB_TAKES_HOSTS, LAB_REST_NONE, false},
     {"keys", "[renew]", "the keys for connections to other hosts, made where there are none", lab_verb_keys, LAB_TAKES_LISTING, LAB_REST_WORDS, false},
     {"clean", "", "removes what a crashed run left, and says what", lab_verb_clean,
      LAB_TAKES_TALK | LAB_TAKES_DRY_RUN, LAB_REST_NONE, false},
@@ -36,7 +38,6 @@ static const struct lab_verb verbs[] = {
     {"ps", "[PID]", "workers with their states", NULL, 0, LAB_REST_WORDS, false},
     {"pcb", "PID", "one process control block", NULL, 0, LAB_REST_WORDS, false},
     {"trace", "FILE -o OUT", "one run with its events recorded", NULL, 0, LAB_REST_WORDS, false},
-    {"doctor", "", "what on this machine will disturb a run, and the mend", NULL, 0, LAB_REST_WORDS, false},
     {"selftest", "", "known truths injected, and whether the figures show them", NULL, 0, LAB_REST_WORDS, false},
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };

@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "base/version.h"
 #include "node/agent/agent.h"
+#include "node/agent/facts.h"
 #include "node/agent/world.h"
 #include "observe/host.h"
 #include "sweep/mind.h"
@@ -30,7 +31,8 @@ static int usage(FILE *to, int code)
             "                                                      --staying: the rank itself stays, and minds it\n"
             "      --keys FD                                       its keys are there\n"
             "  ipclab-node --carry-keys COMMAND...                 becomes that command, with its input as descriptor 4\n"
-            "  ipclab-node --check                                 one line about this host\n",
+            "  ipclab-node --check                                 one line about this host\n"
+            "  ipclab-node --facts [ADDRESS:PORT]                  more of them, and whether that address can be reached\n",
             LAB_VERSION);
     return code;
 }
@@ -43,6 +45,15 @@ static int check(void)
         return 1;
     }
     printf("ipclab-node %s protocol %u shm_free %llu\n", LAB_VERSION, LAB_PROTOCOL, (unsigned long long)facts.shm_free_bytes);
+    return 0;
+}
+
+static int tell_facts(const char *reach)
+{
+    if (lab_facts_print(stdout, reach)) {
+        fprintf(stderr, "ipclab-node: %s\n", lab_error_last()->text);
+        return 1;
+    }
     return 0;
 }
 
@@ -99,8 +110,8 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         {"control", required_argument, NULL, 'c'}, {"node", required_argument, NULL, 'n'}, {"rank", required_argument, NULL, 'r'},
         {"nodes", required_argument, NULL, 'N'},   {"world", no_argument, NULL, 'w'},      {"keys", required_argument, NULL, 'y'},
-        {"staying", no_argument, NULL, 's'},       {"check", no_argument, NULL, 'k'},      {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
+        {"staying", no_argument, NULL, 's'},       {"check", no_argument, NULL, 'k'},      {"facts", no_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},          {"version", no_argument, NULL, 'v'},    {NULL, 0, NULL, 0},
     };
     char worker[PATH_MAX];
     struct lab_agent_spec spec = {.rank = -1, .worker_path = worker};
@@ -119,6 +130,7 @@ int main(int argc, char **argv)
         case 'y': keys_fd = (int)strtol(optarg, NULL, 10); break;
         case 's': staying = true; break;
         case 'k': return check();
+        case 'f': return tell_facts(argv[optind]);
         case 'h': return usage(stdout, 0);
         case 'v': printf("ipclab-node %s\n", LAB_VERSION); return 0;
         default: return usage(stderr, 2);
