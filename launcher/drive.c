@@ -59,6 +59,7 @@ static void order_cell(const struct drive *drive, const struct lab_plan_cell *ce
     to->pattern = text_of(cell->pattern->name);
     to->backing = text_of(lab_backing_name(cell->backing));
     to->spin_ns = cell->spin_ns;
+    to->reliable = cell->reliable;
     to->link = text_of(cell->link ? cell->link->name : "");
     to->size_bytes = cell->size_bytes;
     to->window = cell->window;

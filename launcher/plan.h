@@ -53,6 +53,8 @@ struct lab_plan_cell {
     uint16_t *slots;         /* owned; of each party, which of the machine's cpus; NULL: any */
     bool crosses_hosts;      /* its nodes are on different hosts */
     bool verify_all;
+    bool reliable;           /* delivery: reliable */
+    const char *delivery;    /* as it was asked for, of what could do either; NULL: what is lost is a fault */
     bool baseline;
     char *skip;              /* owned, a sentence; NULL: it runs */
     char *note;              /* owned, a sentence on how it runs that a reader must know; NULL: none */

@@ -98,7 +98,7 @@ static void take_asked(struct lab_plan_making *making)
 /* Keys whose other values belong to what this version does not do. */
 static int check_version(struct lab_plan_making *making)
 {
-    static const enum lab_axis only_default[] = {LAB_AXIS_DELIVERY, LAB_AXIS_TEMPERATURE};
+    static const enum lab_axis only_default[] = {LAB_AXIS_TEMPERATURE};
     static const enum lab_axis never[] = {LAB_AXIS_WORKLOAD, LAB_AXIS_INPUT, LAB_AXIS_RATE, LAB_AXIS_ARRIVALS};
     const char *const *asked = making->cell->asked;
     for (size_t i = 0; i < sizeof only_default / sizeof *only_default; i++)
@@ -325,6 +325,26 @@ static int take_depth(struct lab_plan_making *making)
     return check_limit(making);
 }
 
+/* What loses messages between two connections, and has a protocol of ours against that. */
+static int take_delivery(struct lab_plan_making *making)
+{
+    struct lab_plan_cell *cell = making->cell;
+    const struct lab_transport *carrier = cell->link ? cell->link : cell->transport;
+    if (carrier->caps & LAB_CAP_RELIABLE && making->asked->value[LAB_AXIS_DELIVERY])
+        cell->delivery = cell->asked[LAB_AXIS_DELIVERY];
+    cell->reliable = strcmp(cell->asked[LAB_AXIS_DELIVERY], "reliable") == 0;
+    if (!cell->reliable)
+        return 0;
+    if (!(carrier->caps & LAB_CAP_RELIABLE))
+        return lab_plan_skip(making, "delivery: reliable is for connections that are lost and come back; %s loses nothing within one, and has no other",
+                             carrier->name);
+    if (cell->pattern->sharing)
+        return lab_plan_skip(making, "delivery: reliable is from one sender to one receiver, and %s has a channel that all share", cell->pattern->name);
+    if (cell->batch > 1)
+        return lab_plan_skip(making, "delivery: reliable numbers messages one by one, and batch is %u", cell->batch);
+    return 0;
+}
+
 bool lab_plan_elsewhere(const struct lab_plan_making *making)
 {
     return making->cell->crosses_hosts && !making->site->lab;
@@ -334,7 +354,7 @@ bool lab_plan_elsewhere(const struct lab_plan_making *making)
 
 int lab_plan_cell_make(const struct lab_site *site, const struct lab_combination *combination, struct lab_plan_cell *ret_cell)
 {
-    static int (*const steps[])(struct lab_plan_making *) = {check_version, take_names, take_wait, take_spin_limit, take_unit, take_shape, take_depth, lab_plan_back, lab_plan_place};
+    static int (*const steps[])(struct lab_plan_making *) = {check_version, take_names, take_wait, take_spin_limit, take_unit, take_shape, take_depth, take_delivery, lab_plan_back, lab_plan_place};
     struct lab_plan_making making = {site, combination, ret_cell};
     *ret_cell = (struct lab_plan_cell){0};
     take_asked(&making);
@@ -391,7 +411,8 @@ bool lab_plan_cell_same(const struct lab_plan_cell *a, const struct lab_plan_cel
         return false;
     if (!a->skip)
         return a->transport == b->transport && a->link == b->link && a->pattern == b->pattern && a->topology == b->topology &&
-               a->wait == b->wait && a->unit == b->unit && a->backing == b->backing && a->verify_all == b->verify_all;
+               a->wait == b->wait && a->unit == b->unit && a->backing == b->backing && a->verify_all == b->verify_all && a->reliable == b->reliable &&
+               !a->delivery == !b->delivery;
     for (enum lab_axis axis = 0; axis < LAB_AXES; axis++) {
         const char *of_a = a->asked[axis] ? a->asked[axis] : "", *of_b = b->asked[axis] ? b->asked[axis] : "";
         if (!lab_axis_numeric(axis) && strcmp(of_a, of_b) != 0)

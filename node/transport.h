@@ -32,6 +32,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct lab_reliable_memory; /* proto/reliable.h */
+
 /* ---- the card ---- */
 
 enum lab_capability {
@@ -52,6 +54,7 @@ enum lab_capability {
     LAB_CAP_THREADS = 1 << 14, /* its ends are threads of one process */
     LAB_CAP_PIECES = 1 << 15,  /* a message that has begun to leave cannot be taken back: `send` may have to wait for the receiver, whatever its deadline */
     LAB_CAP_CALLED = 1 << 16,  /* its library moves messages only while it is called: what was sent may wait for the sender's next operation */
+    LAB_CAP_RELIABLE = 1 << 17,/* its connections may be lost and come back, and a channel may outlive them: lab_channel.reliable */
 };
 
 struct lab_transport {
@@ -97,6 +100,9 @@ struct lab_channel {
     bool crosses_nodes;   /* TX and RX are in different nodes */
     bool crosses_hosts;   /* ... on different hosts */
     int rank[2];          /* LAB_CAP_WORLD: the MPI rank of each role's process */
+    bool reliable;        /* LAB_CAP_RELIABLE: nothing lost, nothing twice, order kept, also over lost connections and new lives of an end
+                             (proto/reliable.h). Such an end does not say that the other one is gone: it waits for it to come back */
+    struct lab_reliable_memory *memory; /* reliable: where this end keeps what a later life needs to go on; NULL: it forgets */
     const char *host;     /* where the RX node can be reached from other hosts; NULL: this host only */
 };
 
@@ -173,6 +179,10 @@ struct lab_transport_ops {
      * them, or is -EMSGSIZE and gone. */
     int (*send_many)(struct lab_end *end, const struct lab_span *span, uint64_t deadline_ns);
     int (*recv_many)(struct lab_end *end, void *to, size_t stride, uint32_t want, uint64_t deadline_ns, uint32_t *ret_lengths);
+
+    /* Optional: does what is due by time, and what has come meanwhile for the end itself and not for its user. Never blocks. For whoever
+     * waits elsewhere than in an operation of this end: ends of one thread that wait tend each other. */
+    void (*tend)(struct lab_end *end);
 
     /* Loan path. `reserve` lends 1..want places of `length` bytes, uninitialised; `commit` sends the first `count` of them
      * and takes the rest back (0: abandons all). `borrow` lends 1..want received messages; `release` gives back the first

@@ -16,67 +16,31 @@
 enum { AT_RUN = 0, AT_EPOCH = 9, AT_SENDER = 14, AT_RECEIVER = 19, AT_SEQUENCE = 24, AT_STAMP = 33, AT_CHANNEL = 42, AT_CHECK = 47, AT_PAYLOAD = 57,
        AT_LENGTH = 59 };
 enum { CHECK_FIELD = 16, PAYLOAD_FIELD = 17 };
-_Static_assert(AT_PAYLOAD + 2 + 5 == LAB_ENVELOPE_HEAD, "the payload follows its five-byte length");
+_Static_assert(AT_PAYLOAD + 2 + LAB_WIRE_LENGTH == LAB_ENVELOPE_HEAD, "the payload follows its five-byte length");
 _Static_assert(LAB_ENVELOPE_HEAD % 8 == 0, "the head is compared word by word");
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "fixed32 and fixed64 lie in memory as they travel");
-
-static void put32(unsigned char *at, uint32_t value)
-{
-    memcpy(at, &value, sizeof value);
-}
-
-static void put64(unsigned char *at, uint64_t value)
-{
-    memcpy(at, &value, sizeof value);
-}
-
-static uint32_t get32(const unsigned char *at)
-{
-    uint32_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
-static uint64_t get64(const unsigned char *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
-/* The product of two words folded into one: every bit of either reaches every bit of it (wyhash, Wang Yi). */
-static uint64_t fold(uint64_t a, uint64_t b)
-{
-    unsigned __int128 product = (unsigned __int128)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
 
 /* Every header field and the payload's length. Each is masked by a constant of its own, so that two that changed places show;
  * the products depend on each other as little as possible, for the sake of time. */
 static inline __attribute__((always_inline)) uint64_t check_of(const struct lab_envelope *e, uint64_t payload_size)
 {
     uint64_t route = (uint64_t)e->sender << 32 | e->receiver, place = (uint64_t)e->epoch << 32 | e->channel;
-    uint64_t message = fold(e->sequence ^ UINT64_C(0x9e3779b97f4a7c15), e->stamp_ns ^ UINT64_C(0xbf58476d1ce4e5b9));
-    uint64_t parties = fold(route ^ UINT64_C(0x94d049bb133111eb), place ^ UINT64_C(0xd6e8feb86659fd93));
-    uint64_t extent = fold(e->run ^ UINT64_C(0xa0761d6478bd642f), payload_size ^ UINT64_C(0xe7037ed1a0b428db));
-    return fold(message ^ UINT64_C(0x8ebc6af09c88c6e3), parties ^ extent);
+    uint64_t message = lab_wire_fold(e->sequence ^ UINT64_C(0x9e3779b97f4a7c15), e->stamp_ns ^ UINT64_C(0xbf58476d1ce4e5b9));
+    uint64_t parties = lab_wire_fold(route ^ UINT64_C(0x94d049bb133111eb), place ^ UINT64_C(0xd6e8feb86659fd93));
+    uint64_t extent = lab_wire_fold(e->run ^ UINT64_C(0xa0761d6478bd642f), payload_size ^ UINT64_C(0xe7037ed1a0b428db));
+    return lab_wire_fold(message ^ UINT64_C(0x8ebc6af09c88c6e3), parties ^ extent);
 }
-
-#define TAG1(number, kind) ((number) << 3 | (kind))
-#define TAG2_LOW(number, kind) ((((number) << 3) & 0x7f) | 0x80 | (kind))
-#define TAG2_HIGH(number) ((number) >> 4)
 
 /* The head of an envelope in which every value is 0, */
 static const unsigned char blank[LAB_ENVELOPE_HEAD] = {
-    [AT_RUN] = TAG1(1, LAB_WIRE_FIXED64),
-    [AT_EPOCH] = TAG1(2, LAB_WIRE_FIXED32),
-    [AT_SENDER] = TAG1(3, LAB_WIRE_FIXED32),
-    [AT_RECEIVER] = TAG1(4, LAB_WIRE_FIXED32),
-    [AT_SEQUENCE] = TAG1(5, LAB_WIRE_FIXED64),
-    [AT_STAMP] = TAG1(6, LAB_WIRE_FIXED64),
-    [AT_CHANNEL] = TAG1(7, LAB_WIRE_FIXED32),
-    [AT_CHECK] = TAG2_LOW(CHECK_FIELD, LAB_WIRE_FIXED64), [AT_CHECK + 1] = TAG2_HIGH(CHECK_FIELD),
-    [AT_PAYLOAD] = TAG2_LOW(PAYLOAD_FIELD, LAB_WIRE_BYTES), [AT_PAYLOAD + 1] = TAG2_HIGH(PAYLOAD_FIELD),
+    [AT_RUN] = LAB_WIRE_TAG1(1, LAB_WIRE_FIXED64),
+    [AT_EPOCH] = LAB_WIRE_TAG1(2, LAB_WIRE_FIXED32),
+    [AT_SENDER] = LAB_WIRE_TAG1(3, LAB_WIRE_FIXED32),
+    [AT_RECEIVER] = LAB_WIRE_TAG1(4, LAB_WIRE_FIXED32),
+    [AT_SEQUENCE] = LAB_WIRE_TAG1(5, LAB_WIRE_FIXED64),
+    [AT_STAMP] = LAB_WIRE_TAG1(6, LAB_WIRE_FIXED64),
+    [AT_CHANNEL] = LAB_WIRE_TAG1(7, LAB_WIRE_FIXED32),
+    [AT_CHECK] = LAB_WIRE_TAG2_LOW(CHECK_FIELD, LAB_WIRE_FIXED64), [AT_CHECK + 1] = LAB_WIRE_TAG2_HIGH(CHECK_FIELD),
+    [AT_PAYLOAD] = LAB_WIRE_TAG2_LOW(PAYLOAD_FIELD, LAB_WIRE_BYTES), [AT_PAYLOAD + 1] = LAB_WIRE_TAG2_HIGH(PAYLOAD_FIELD),
     [AT_LENGTH] = 0x80, [AT_LENGTH + 1] = 0x80, [AT_LENGTH + 2] = 0x80, [AT_LENGTH + 3] = 0x80,
 };
 
@@ -91,16 +55,15 @@ void lab_envelope_write(const struct lab_envelope *envelope, size_t payload_size
 {
     assert(payload_size <= INT32_MAX);
     memcpy(head, blank, sizeof blank);
-    put64(head + AT_RUN + 1, envelope->run);
-    put32(head + AT_EPOCH + 1, envelope->epoch);
-    put32(head + AT_SENDER + 1, envelope->sender);
-    put32(head + AT_RECEIVER + 1, envelope->receiver);
-    put64(head + AT_SEQUENCE + 1, envelope->sequence);
-    put64(head + AT_STAMP + 1, envelope->stamp_ns);
-    put32(head + AT_CHANNEL + 1, envelope->channel);
-    put64(head + AT_CHECK + 2, check_of(envelope, payload_size));
-    for (int i = 0; i < 5; i++)
-        head[AT_LENGTH + i] |= (unsigned char)(payload_size >> (7 * i) & 0x7f);
+    lab_wire_put64(head + AT_RUN + 1, envelope->run);
+    lab_wire_put32(head + AT_EPOCH + 1, envelope->epoch);
+    lab_wire_put32(head + AT_SENDER + 1, envelope->sender);
+    lab_wire_put32(head + AT_RECEIVER + 1, envelope->receiver);
+    lab_wire_put64(head + AT_SEQUENCE + 1, envelope->sequence);
+    lab_wire_put64(head + AT_STAMP + 1, envelope->stamp_ns);
+    lab_wire_put32(head + AT_CHANNEL + 1, envelope->channel);
+    lab_wire_put64(head + AT_CHECK + 2, check_of(envelope, payload_size));
+    lab_wire_put_length(head + AT_LENGTH, payload_size);
 }
 
 /* ---- reading ---- */
@@ -121,39 +84,32 @@ static bool is_canonical(const unsigned char *bytes, size_t size)
 {
     uint64_t differ = 0;
     for (size_t at = 0; size >= LAB_ENVELOPE_HEAD && at < LAB_ENVELOPE_HEAD; at += 8)
-        differ |= (get64(bytes + at) ^ get64(blank + at)) & get64(constant + at);
+        differ |= (lab_wire_get64(bytes + at) ^ lab_wire_get64(blank + at)) & lab_wire_get64(constant + at);
     return size >= LAB_ENVELOPE_HEAD && !differ;
 }
 
 static struct lab_envelope envelope_at(const unsigned char *b)
 {
     return (struct lab_envelope){
-        .run = get64(b + AT_RUN + 1), .epoch = get32(b + AT_EPOCH + 1), .sender = get32(b + AT_SENDER + 1),
-        .receiver = get32(b + AT_RECEIVER + 1), .sequence = get64(b + AT_SEQUENCE + 1), .stamp_ns = get64(b + AT_STAMP + 1),
-        .channel = get32(b + AT_CHANNEL + 1),
+        .run = lab_wire_get64(b + AT_RUN + 1), .epoch = lab_wire_get32(b + AT_EPOCH + 1), .sender = lab_wire_get32(b + AT_SENDER + 1),
+        .receiver = lab_wire_get32(b + AT_RECEIVER + 1), .sequence = lab_wire_get64(b + AT_SEQUENCE + 1), .stamp_ns = lab_wire_get64(b + AT_STAMP + 1),
+        .channel = lab_wire_get32(b + AT_CHANNEL + 1),
     };
-}
-
-/* Five times seven bits. */
-static size_t length_at(const unsigned char *b)
-{
-    uint32_t low = get32(b + AT_LENGTH);
-    return (low & 0x7f) | (low >> 1 & 0x7f << 7) | (low >> 2 & 0x7f << 14) | (low >> 3 & 0x7f << 21) | (size_t)b[AT_LENGTH + 4] << 28;
 }
 
 static void take_fixed(struct reading *r, uint32_t number, unsigned kind, const unsigned char *at)
 {
     struct lab_envelope *e = &r->envelope;
-    uint64_t value = kind == LAB_WIRE_FIXED64 ? get64(at) : get32(at);
+    uint64_t value = kind == LAB_WIRE_FIXED64 ? lab_wire_get64(at) : lab_wire_get32(at);
     switch ((uint64_t)number << 3 | kind) {
-    case TAG1(1, LAB_WIRE_FIXED64): e->run = value; break;
-    case TAG1(2, LAB_WIRE_FIXED32): e->epoch = (uint32_t)value; break;
-    case TAG1(3, LAB_WIRE_FIXED32): e->sender = (uint32_t)value; break;
-    case TAG1(4, LAB_WIRE_FIXED32): e->receiver = (uint32_t)value; break;
-    case TAG1(5, LAB_WIRE_FIXED64): e->sequence = value; break;
-    case TAG1(6, LAB_WIRE_FIXED64): e->stamp_ns = value; break;
-    case TAG1(7, LAB_WIRE_FIXED32): e->channel = (uint32_t)value; break;
-    case TAG1(CHECK_FIELD, LAB_WIRE_FIXED64): r->check = value; break;
+    case LAB_WIRE_TAG1(1, LAB_WIRE_FIXED64): e->run = value; break;
+    case LAB_WIRE_TAG1(2, LAB_WIRE_FIXED32): e->epoch = (uint32_t)value; break;
+    case LAB_WIRE_TAG1(3, LAB_WIRE_FIXED32): e->sender = (uint32_t)value; break;
+    case LAB_WIRE_TAG1(4, LAB_WIRE_FIXED32): e->receiver = (uint32_t)value; break;
+    case LAB_WIRE_TAG1(5, LAB_WIRE_FIXED64): e->sequence = value; break;
+    case LAB_WIRE_TAG1(6, LAB_WIRE_FIXED64): e->stamp_ns = value; break;
+    case LAB_WIRE_TAG1(7, LAB_WIRE_FIXED32): e->channel = (uint32_t)value; break;
+    case LAB_WIRE_TAG1(CHECK_FIELD, LAB_WIRE_FIXED64): r->check = value; break;
     default: break; /* of a later version */
     }
 }
@@ -202,10 +158,10 @@ int lab_envelope_read(const unsigned char *bytes, size_t size, struct lab_envelo
         return 0;
     }
     struct lab_envelope envelope = envelope_at(bytes);
-    size_t length = length_at(bytes);
+    size_t length = lab_wire_get_length(bytes + AT_LENGTH);
     if (length != size - LAB_ENVELOPE_HEAD)
         return damaged("a payload of another length than it says");
-    if (get64(bytes + AT_CHECK + 2) != check_of(&envelope, length))
+    if (lab_wire_get64(bytes + AT_CHECK + 2) != check_of(&envelope, length))
         return damaged("a wrong check value");
     *ret_envelope = envelope;
     *ret_payload = bytes + LAB_ENVELOPE_HEAD;

@@ -61,6 +61,7 @@
 #ifndef LAB_PROTO_RELIABLE_H
 #define LAB_PROTO_RELIABLE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -75,6 +76,33 @@ struct lab_reliable_frame {
 };
 
 #define LAB_RELIABLE_NEVER UINT64_MAX /* no time at which something would be due */
+
+/* ---- what a later life needs to go on ---- */
+
+/* In memory that outlives an end, such as a page that it shares with whoever starts it again; zeroed, nothing is remembered. Killed in the
+ * middle of writing, an end leaves what it had written before: there are two, and `valid` says which counts. One writer at a time. */
+struct lab_reliable_memory {
+    _Atomic uint32_t valid;
+    struct lab_reliable_past {
+        uint64_t life;     /* its epoch: the next one is greater */
+        uint64_t stream;   /* T; 0: there is nothing to go on with */
+        uint64_t tx_epoch; /* S; of a receiver */
+        uint64_t from;     /* all before was acknowledged; of a receiver: taken */
+        uint64_t until;    /* of a sender: nothing from here on was pushed */
+    } past[2];
+};
+
+static inline struct lab_reliable_past lab_reliable_recall(const struct lab_reliable_memory *memory)
+{
+    return memory->past[atomic_load_explicit(&memory->valid, memory_order_acquire) & 1];
+}
+
+static inline void lab_reliable_remember(struct lab_reliable_memory *memory, const struct lab_reliable_past *past)
+{
+    uint32_t other = ~atomic_load_explicit(&memory->valid, memory_order_relaxed) & 1;
+    memory->past[other] = *past;
+    atomic_store_explicit(&memory->valid, other, memory_order_release);
+}
 
 /* ---- the sending end ---- */
 

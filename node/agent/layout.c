@@ -72,6 +72,7 @@ static struct lab_channel channel_for(const struct maker *m, const struct lab_tr
         .transport = transport, .wait = wait_for(transport, m->wait), .id = number, .epoch = m->epoch, .message_max = message_max,
         .window = flow->window, .batch = transport->caps & LAB_CAP_BATCH ? flow->batch : 1,
         .backing = transport->caps & LAB_CAP_BACKING ? m->backing : LAB_BACKING_MEMFD, .spin_ns = m->assign->cell->spin_ns,
+        .reliable = m->assign->cell->reliable && transport->caps & LAB_CAP_RELIABLE,
     };
 }
 

@@ -90,6 +90,7 @@ static void brief_end(struct briefing *briefing, const struct lab_launch_run *la
     end.rx_seats = lab_seats(channel, LAB_RX);
     end.sharing = channel->sharing;
     end.seat = seat;
+    end.reliable = channel->reliable;
     *ret_end = end;
 }
 

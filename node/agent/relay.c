@@ -14,7 +14,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { DIRECTIONS = 2, POLLS_HOT = 2000, POLLS_YIELDING = 20000, NAP_US = 50, STOP_WITHIN_S = 1 };
+enum { DIRECTIONS = 2, POLLS_HOT = 2000, POLLS_YIELDING = 20000, NAP_US = 50, BUSY_ROUNDS = 256, STOP_WITHIN_S = 1 };
 #define SLICE_NS (5 * LAB_NS_PER_MS) /* how long one channel is waited for before `stop` is looked at */
 
 struct pump {
@@ -174,10 +174,21 @@ static int check_deadline(const struct direction *way)
     return 0;
 }
 
+/* What their ends have to do by themselves, while no message moves. */
+static void tend(struct direction *way)
+{
+    for (uint32_t i = 0; i < way->count; i++) {
+        struct lab_end *ends[] = {way->pumps[i].from, way->pumps[i].to};
+        for (int e = 0; e < 2; e++)
+            if (ends[e]->ops->tend)
+                ends[e]->ops->tend(ends[e]);
+    }
+}
+
 /* Until it is told to stop, or until every sender has closed and all that they sent has been carried. */
 static int carry(struct direction *way)
 {
-    uint32_t idle = 0, left = way->count;
+    uint32_t idle = 0, busy = 0, left = way->count;
     while (left && !atomic_load_explicit(&way->relay->stop, memory_order_relaxed)) {
         bool moved = false;
         /* A single channel is waited for as its transport does it; several are looked at in turn. */
@@ -195,6 +206,8 @@ static int carry(struct direction *way)
             else if (err != -EAGAIN)
                 return lab_while(err, "relaying channel %u", pump->path->number);
         }
+        if (!moved || ++busy % BUSY_ROUNDS == 0)
+            tend(way);
         int err = moved ? 0 : check_deadline(way);
         if (err)
             return err;

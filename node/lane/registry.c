@@ -32,6 +32,7 @@ enum {
     THREADS = LAB_CAP_THREADS,
     PIECES = LAB_CAP_PIECES,
     CALLED = LAB_CAP_CALLED,
+    RELIABLE = LAB_CAP_RELIABLE,
     SPIN = LAB_WAIT_BIT(LAB_WAIT_SPIN),
     YIELD = LAB_WAIT_BIT(LAB_WAIT_YIELD),
     ADAPTIVE = LAB_WAIT_BIT(LAB_WAIT_ADAPTIVE),
@@ -154,6 +155,8 @@ static int check(const struct lab_channel *channel)
         const char *name = lab_backing_name(channel->backing);
         return lab_refuse(ENOTSUP, "the transport '%s' has no shared memory of backing '%s'", card->name, name ? name : "?");
     }
+    if (channel->reliable && !(card->caps & LAB_CAP_RELIABLE))
+        return lab_refuse(ENOTSUP, "the transport '%s' cannot deliver reliably beyond its connection", card->name);
     if (channel->message_max == 0 || channel->message_max > card->message_max)
         return lab_refuse(EMSGSIZE, "the transport '%s' carries messages of 1 to %llu bytes, not %u", card->name,
                           (unsigned long long)card->message_max, channel->message_max);

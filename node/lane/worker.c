@@ -97,7 +97,8 @@ static int open_end(const Lab__End *told, uint32_t epoch, enum lab_role role, st
     struct lab_channel channel = {
         .transport = transport, .id = told->channel, .epoch = epoch, .message_max = told->message_max, .window = told->window,
         .batch = told->batch, .crosses_nodes = told->crosses_nodes, .crosses_hosts = told->crosses_hosts,
-        .rank = {told->tx_rank, told->rx_rank}, .seats = {told->tx_seats, told->rx_seats}, .sharing = (enum lab_sharing)told->sharing, .spin_ns = told->spin_ns,
+        .rank = {told->tx_rank, told->rx_rank}, .seats = {told->tx_seats, told->rx_seats}, .sharing = (enum lab_sharing)told->sharing,
+        .spin_ns = told->spin_ns, .reliable = told->reliable,
     };
     int err = transport ? lab_wait_named(told->wait, &channel.wait) : lab_refuse(EPROTO, "there is no transport named '%s' here", told->transport);
     if (!err)

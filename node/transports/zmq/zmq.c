@@ -13,7 +13,7 @@
  * when a sender closes while a full queue keeps it from reading (of 100,000 messages of five senders 9,000). ZeroMQ tells nobody when a peer was
  * killed. Both sides therefore watch their socket's monitor, but only when a call has waited for
  * a whole slice: the hot path is one zmq_send or zmq_recv, as in a bare loop. A deadline is kept to within a slice. Threads have no connection that could be watched: they note in common who has closed. */
-#include "node/transport.h"
+#include "node/transports/zmq/zmq.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -284,6 +284,8 @@ static void drop(struct zmq_end *z)
 static int zmq_open(struct lab_end *end, uint64_t deadline_ns)
 {
     struct zmq_end *z = zmq_of(end);
+    if (end->channel.reliable)
+        return lab_zmq_open_reliable(end);
     zmq_msg_init(&z->frame);
     (void)deadline_ns; /* connecting goes on in the background; the first message waits for it */
     int err = hold_context();
@@ -492,9 +494,28 @@ static ssize_t recv_either(struct lab_end *end, void *to, size_t room, uint64_t 
 }
 
 #define ALIKE                                                                                                          \
-    .end_bytes = sizeof(struct zmq_end), .retire = lab_wire_retire, .open = zmq_open, .close = zmq_close_end,               \
+    .end_bytes = LAB_ZMQ_END_BYTES, .retire = lab_wire_retire, .open = zmq_open, .close = zmq_close_end,               \
     .send = send_either, .recv = recv_either, .send_many = send_batch, .recv_many = recv_batch
 
 const struct lab_transport_ops lab_ops_zmq_inproc = {.name = "zmq-inproc", .provision = inproc_provision, ALIKE};
 const struct lab_transport_ops lab_ops_zmq_ipc = {.name = "zmq-ipc", .provision = ipc_provision, ALIKE};
 const struct lab_transport_ops lab_ops_zmq_tcp = {.name = "zmq-tcp", .provision = tcp_provision, ALIKE};
+
+/* ---- for reliable.c ---- */
+
+_Static_assert(sizeof(struct zmq_end) <= LAB_ZMQ_END_BYTES, "node/transports/zmq/zmq.h says how large an end may be");
+
+void *lab_zmq_hold(void)
+{
+    return hold_context() ? NULL : context;
+}
+
+void lab_zmq_release(void)
+{
+    release_context();
+}
+
+int lab_zmq_failed(const char *what, const char *address)
+{
+    return failed(what, address);
+}
