@@ -8,8 +8,8 @@
  *   seam       the functions of the transport, node/transports/mpi/
  *   ipclab     the pattern's own turns (node/patterns/) over lanes of the transport: what `ipclab run` times
  *
- * and each but the last twice: `kept` sends one buffer's bytes again and again, and nobody looks at them; `new` writes and reads what
- * ipclab does (bench/bare.h says what that changes). One line a contestant: the median time of a message (half a round trip of a
+ * and each but the last twice: `kept` sends one buffer's bytes again and again, and nobody looks at them; `new` does with them what
+ * ipclab does: a message differs from the one before (bench/bare.h), and every byte that was received is read. One line a contestant: the median time of a message (half a round trip of a
  * pingpong), and how many times ipclab's it is, round by round: the median with the quarters around it. */
 #include "bench/bare.h"
 
@@ -35,7 +35,7 @@ struct bench {
     const struct lab_pattern *pattern;
     struct lab_edge_side side; /* ipclab's two lanes */
     uint32_t epoch;            /* each time that they are opened */
-    unsigned char *message;
+    unsigned char *said, *heard;
     uint64_t deadline_ns;
     uint32_t rounds;
 };
@@ -81,35 +81,53 @@ static void recv_polled(struct bench *bench, void *bytes, size_t size)
 typedef void send_fn(struct bench *bench, const void *bytes, size_t size);
 typedef void recv_fn(struct bench *bench, void *bytes, size_t size);
 
-/* The functions are inlined: what is called through a pointer is no bare loop. `turns` round trips, or halves of a window. */
-static inline __attribute__((always_inline)) void play(struct bench *bench, uint32_t turns, send_fn *send_one, recv_fn *recv_one)
+/* The functions are inlined: what is called through a pointer is no bare loop. Each way has a buffer of its own, as in the OSU benchmarks: one
+ * for both would have to come over from the other core before it can be written. What was received is read when the answer has left. */
+static inline __attribute__((always_inline)) void play_pingpong(struct bench *bench, uint32_t turns, send_fn *send_one, recv_fn *recv_one)
 {
     const struct bare *bare = &bench->bare;
-    unsigned char *message = bench->message, credit[BARE_CREDIT_BYTES] = {0};
-    uint32_t half = bare->stream ? bare_half(bare) : 1;
     for (uint32_t turn = 0; turn < turns; turn++) {
-        for (uint32_t i = 0; bare->client && i < half; i++) {
-            bare_write(bare, message, turn + i);
-            send_one(bench, message, bare->size);
-        }
-        for (uint32_t i = 0; !bare->client && i < half; i++) {
-            recv_one(bench, message, bare->size);
-            if (bare->stream)
-                bare_read(bare, message);
-        }
-        if (!bare->stream && bare->client) {
-            recv_one(bench, message, bare->size);
-        } else if (!bare->stream) {
-            bare_write(bare, message, turn);
-            send_one(bench, message, bare->size);
-        } else if (!bare->client) {
-            send_one(bench, credit, sizeof credit);
-        } else if (turn) {
-            recv_one(bench, credit, sizeof credit);
-        }
+        if (!bare->client)
+            recv_one(bench, bench->heard, bare->size);
+        bare_write(bare, bench->said, turn);
+        send_one(bench, bench->said, bare->size);
+        if (!bare->client || turn)
+            bare_read(bare, bench->heard);
+        if (bare->client)
+            recv_one(bench, bench->heard, bare->size);
     }
-    if (bare->stream && bare->client)
+}
+
+/* `turns` halves of a window, one of which may be ahead of its confirmation. */
+static inline __attribute__((always_inline)) void play_stream(struct bench *bench, uint32_t turns, send_fn *send_one, recv_fn *recv_one)
+{
+    const struct bare *bare = &bench->bare;
+    unsigned char credit[BARE_CREDIT_BYTES] = {0};
+    for (uint32_t turn = 0; turn < turns; turn++) {
+        for (uint32_t i = 0; i < bare_half(bare); i++) {
+            if (bare->client) {
+                bare_write(bare, bench->said, turn + i);
+                send_one(bench, bench->said, bare->size);
+            } else {
+                recv_one(bench, bench->heard, bare->size);
+                bare_read(bare, bench->heard);
+            }
+        }
+        if (!bare->client)
+            send_one(bench, credit, sizeof credit);
+        else if (turn)
+            recv_one(bench, credit, sizeof credit);
+    }
+    if (bare->client)
         recv_one(bench, credit, sizeof credit);
+}
+
+static inline __attribute__((always_inline)) void play(struct bench *bench, uint32_t turns, send_fn *send_one, recv_fn *recv_one)
+{
+    if (bench->bare.stream)
+        play_stream(bench, turns, send_one, recv_one);
+    else
+        play_pingpong(bench, turns, send_one, recv_one);
 }
 
 static void play_blocking(struct bench *bench, uint32_t turns)
@@ -309,7 +327,8 @@ int main(int argc, char **argv)
     bare_join(&bench.bare, atoi(getenv("PMI_RANK")) == 0);
     open_lanes(&bench); /* MPI is initialised by them */
     close_lanes(&bench);
-    bench.message = bare_buffer(&bench.bare);
+    bench.said = bare_buffer(&bench.bare);
+    bench.heard = bare_buffer(&bench.bare);
     compare(&bench);
     lab_hist_free(bench.bare.latency);
     return 0;
