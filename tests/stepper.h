@@ -1,11 +1,19 @@
-/* Kills a party after any number of its instructions.
+/* Kills a process at any instruction of an operation, in a time that does not grow with what lies before it.
  *
- *     struct lab_victim victim = lab_victim_start(operate, subject);       // a child, stopped in front of operate(subject)
- *     bool finished = lab_victim_kill_after(&victim, 17);                  // it has executed 17 instructions, and is dead and reaped
+ *     struct lab_path path;
+ *     struct lab_victim victim = lab_victim_start(operate, subject, nudge);  // a child, stopped in front of operate(subject)
+ *     lab_path_trace(&path, &victim);                                        // through all of it, step by step, once; reaped
+ *     ...
+ *     victim = lab_victim_start(operate, subject, nudge);                    // another one
+ *     bool finished = lab_victim_kill_after(&victim, &path, 17);             // it has executed 17 instructions, and is dead and reaped
  *
- * The child is forked: memory that is mapped shared is shared with it, everything else it has to itself. It is traced and single-stepped;
- * a step takes 5 to 30 us, so that all of an operation of n instructions, each time run anew, take n * n / 2 of them. An instruction
- * that enters the kernel and sleeps there is a step as well, and the last one ends in the middle of its sleep. */
+ * The child is forked: memory that is mapped shared is shared with it, everything else it has to itself. A step takes 5 to 40 us, and so
+ * only the first child walks: the others run to the last place on its path that they come to for the first time (a breakpoint), and walk
+ * from there. Who is killed has been where the first one was, or, where clocks and the survivors' doings decided otherwise, somewhere else
+ * on its way; how often that was is told.
+ *
+ * An operation may sleep in the kernel. Where it does, `nudge` wakes it, and it is killed once in its sleep and then at each instruction
+ * behind it; without a nudge the path ends there, in its sleep. */
 #ifndef LAB_TESTS_STEPPER_H
 #define LAB_TESTS_STEPPER_H
 
@@ -14,18 +22,37 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { LAB_PATH_MAX = 1 << 14 };
+
 struct lab_victim {
     pid_t pid;
+    void (*nudge)(void *subject); /* NULL: it is not expected to sleep, or not to be woken */
+    void *subject;
+    bool may_sleep, nudged;
 };
+
+struct lab_path {
+    uint32_t length;                 /* instructions */
+    bool sleeps;                     /* the last one never returns */
+    uint32_t strayed;                /* victims who were killed beside the path */
+    uintptr_t at[LAB_PATH_MAX];      /* where it is after so many instructions */
+    uint32_t station[LAB_PATH_MAX];  /* the last place up to here that it comes to for the first time, as an index */
+};
+
+#if defined(__x86_64__)
+enum { LAB_BREAKPOINT = 0xcc, LAB_BREAKPOINT_MASK = 0xff };
+#elif defined(__aarch64__)
+enum { LAB_BREAKPOINT = (int)0xd4200000, LAB_BREAKPOINT_MASK = -1 };
+#endif
 
 /* Whether a child may be traced here; not under some supervisors and in some containers, and what the sanitizers add to every access
  * is not what is to be looked at. */
@@ -44,10 +71,13 @@ static inline const char *lab_why_not_step(void)
 #endif
 }
 
-static inline struct lab_victim lab_victim_start(void (*operate)(void *subject), void *subject)
+/* With `may_sleep` the operation may sleep: it is looked at and not only waited for, which takes longer. Not inlined: all children are to be on
+ * one path. */
+static __attribute__((noinline)) struct lab_victim lab_victim_start(void (*operate)(void *subject), void *subject,
+                                                                    void (*nudge)(void *subject), bool may_sleep)
 {
     fflush(NULL);
-    struct lab_victim victim = {.pid = fork()};
+    struct lab_victim victim = {.pid = fork(), .nudge = nudge, .subject = subject, .may_sleep = may_sleep || nudge};
     assert_true(victim.pid >= 0);
     if (victim.pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -78,86 +108,143 @@ static inline char lab_victim_state(pid_t pid)
     return name_end ? name_end[2] : '?';
 }
 
-/* One instruction. False: the child has exited. With `to_sleep` one that sleeps in the kernel counts as done. */
-static inline bool lab_victim_step(const struct lab_victim *victim, bool to_sleep)
+enum lab_rest { LAB_STOPPED, LAB_ASLEEP, LAB_EXITED };
+
+/* Until it stands still. */
+static inline enum lab_rest lab_victim_await(const struct lab_victim *victim)
 {
-    assert_int_equal(ptrace(PTRACE_SINGLESTEP, victim->pid, NULL, NULL), 0);
     for (;;) {
         int status = 0;
-        pid_t told = waitpid(victim->pid, &status, to_sleep ? WNOHANG : 0);
-        if (told == 0 && lab_victim_state(victim->pid) != 'S')
+        pid_t told = waitpid(victim->pid, &status, victim->may_sleep ? WNOHANG : 0);
+        if (told == 0 && lab_victim_state(victim->pid) == 'S')
+            return LAB_ASLEEP;
+        if (told == 0) {
+            sched_yield();
             continue;
-        if (told == 0)
-            return true;
+        }
         assert_int_equal(told, victim->pid);
         if (WIFSTOPPED(status)) {
             assert_int_equal(WSTOPSIG(status), SIGTRAP);
-            return true;
+            return LAB_STOPPED;
         }
         assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-        return false;
+        return LAB_EXITED;
     }
 }
 
-/* True: the operation was over before so many instructions. */
-static inline bool lab_victim_kill_after(struct lab_victim *victim, uint32_t instructions)
+/* Lets it go on until it stands still for good: one that sleeps is woken. */
+static inline enum lab_rest lab_victim_resume(struct lab_victim *victim, enum __ptrace_request how)
 {
-    for (uint32_t i = 0; i < instructions; i++)
-        if (!lab_victim_step(victim, i + 1 == instructions))
-            return true;
-    kill(victim->pid, SIGKILL);
+    assert_int_equal(ptrace(how, victim->pid, NULL, NULL), 0);
+    for (;;) {
+        enum lab_rest rest = lab_victim_await(victim);
+        if (rest != LAB_ASLEEP || !victim->nudge)
+            return rest;
+        if (!victim->nudged)
+            victim->nudge(victim->subject);
+        victim->nudged = true;
+    }
+}
+
+static inline uintptr_t lab_victim_at(const struct lab_victim *victim)
+{
+    struct __ptrace_syscall_info info = {0};
+    assert_true(ptrace(PTRACE_GET_SYSCALL_INFO, victim->pid, (void *)sizeof info, &info) > 0);
+    return (uintptr_t)info.instruction_pointer;
+}
+
+static inline void lab_victim_reap(const struct lab_victim *victim)
+{
     int status = 0;
+    kill(victim->pid, SIGKILL);
     assert_int_equal(waitpid(victim->pid, &status, 0), victim->pid);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* ---- the path ---- */
+
+static inline bool lab_path_was_at(const struct lab_path *path, uintptr_t at)
+{
+    for (uint32_t i = 0; i < path->length; i++)
+        if (path->at[i] == at)
+            return true;
     return false;
 }
 
-/* ---- an operation, killed at every instruction ---- */
-
-/* One operation of one structure. `scene` is the caller's; what victim and survivors share in it is mapped shared. */
-struct lab_crash {
-    const char *name;
-    void (*set_up)(void *scene);      /* afresh for each death: the structure, attached, as the operation is to find it */
-    void (*operate)(void *scene);     /* the victim, in its child */
-    void (*meanwhile)(void *scene);   /* who is to be at work while it dies, or NULL; begun before its first step */
-    uint32_t (*survive)(void *scene); /* hangs up for the victim, and looks whether all others can do what they may expect; how much of
-                                         the operation they have seen */
-    void (*tear_down)(void *scene);
-    uint32_t all;                     /* so much is seen of an operation that was not disturbed */
-};
-
-/* Parent and child on one cpu: the steps then wait for no other to be woken. */
-static inline void lab_stay_on_this_cpu(void)
+static inline void lab_path_add(struct lab_path *path, uintptr_t at)
 {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET((size_t)sched_getcpu(), &one);
-    sched_setaffinity(0, sizeof one, &one);
+    uint32_t i = path->length;
+    assert_true(i < LAB_PATH_MAX);
+    path->station[i] = i && lab_path_was_at(path, at) ? path->station[i - 1] : i;
+    path->at[i] = at;
+    path->length++;
 }
 
-/* Kills the victim after 0, 1, 2, ... instructions, until it is through. What is seen of an operation never becomes less as more of it was
- * executed. Returns the number of instructions. */
-static inline uint32_t lab_crash_at_every_instruction(const struct lab_crash *crash, void *scene)
+/* Its last instruction is the one that ends the child, or that in which it sleeps. */
+static inline void lab_path_trace(struct lab_path *path, struct lab_victim *victim)
 {
-    uint32_t seen = 0, changes = 0;
-    for (uint32_t instructions = 0;; instructions++) {
-        crash->set_up(scene);
-        struct lab_victim victim = lab_victim_start(crash->operate, scene);
-        if (crash->meanwhile)
-            crash->meanwhile(scene);
-        bool finished = lab_victim_kill_after(&victim, instructions);
-        uint32_t now = crash->survive(scene);
-        crash->tear_down(scene);
-        if (now < seen || (finished && now != crash->all))
-            fail_msg("%s: killed after %u instructions, %u of %u were seen where there had been %u", crash->name, instructions, now,
-                     crash->all, seen);
-        changes += now != seen;
-        seen = now;
-        if (!finished)
-            continue;
-        print_message("%s: killed at each of %u instructions, of which %u made a difference\n", crash->name, instructions, changes);
-        return instructions;
-    }
+    path->length = path->strayed = 0;
+    enum lab_rest rest;
+    do {
+        lab_path_add(path, lab_victim_at(victim));
+        rest = lab_victim_resume(victim, PTRACE_SINGLESTEP);
+    } while (rest == LAB_STOPPED);
+    path->sleeps = rest == LAB_ASLEEP;
+    if (path->sleeps)
+        lab_victim_reap(victim);
+}
+
+/* ---- death ---- */
+
+/* Runs to a place that it has not been at. */
+static inline enum lab_rest lab_victim_run_to(struct lab_victim *victim, uintptr_t at)
+{
+    void *place = (void *)at;
+    errno = 0;
+    long code = ptrace(PTRACE_PEEKTEXT, victim->pid, place, NULL);
+    assert_int_equal(errno, 0);
+    long broken = (code & ~(long)(unsigned)LAB_BREAKPOINT_MASK) | (long)(unsigned)LAB_BREAKPOINT;
+    assert_int_equal(ptrace(PTRACE_POKETEXT, victim->pid, place, (void *)broken), 0);
+    enum lab_rest rest = lab_victim_resume(victim, PTRACE_CONT);
+    if (rest != LAB_STOPPED)
+        return rest;
+    assert_int_equal(ptrace(PTRACE_POKETEXT, victim->pid, place, (void *)code), 0);
+#if defined(__x86_64__) /* it has executed the breakpoint, and is to execute what was there */
+    assert_int_equal(ptrace(PTRACE_POKEUSER, victim->pid, (void *)offsetof(struct user_regs_struct, rip), place), 0);
+#endif
+    return rest;
+}
+
+/* The last step: one that sleeps counts as done. */
+static inline enum lab_rest lab_victim_last_step(struct lab_victim *victim)
+{
+    assert_int_equal(ptrace(PTRACE_SINGLESTEP, victim->pid, NULL, NULL), 0);
+    return lab_victim_await(victim);
+}
+
+/* True: the operation was over before so many instructions, and its process has ended. */
+static inline bool lab_victim_kill_after(struct lab_victim *victim, struct lab_path *path, uint32_t instructions)
+{
+    uint32_t done = instructions ? path->station[instructions - 1] : 0;
+    enum lab_rest rest = done ? lab_victim_run_to(victim, path->at[done]) : LAB_STOPPED;
+    for (; rest == LAB_STOPPED && done < instructions; done++)
+        rest = done + 1 < instructions ? lab_victim_resume(victim, PTRACE_SINGLESTEP) : lab_victim_last_step(victim);
+    path->strayed += rest == LAB_EXITED || (rest == LAB_STOPPED && lab_victim_at(victim) != path->at[instructions]);
+    if (rest == LAB_EXITED)
+        return true;
+    lab_victim_reap(victim);
+    return false;
+}
+
+/* Lets it do all of it. False: it sleeps, and was killed in its sleep. */
+static inline bool lab_victim_finish(struct lab_victim *victim)
+{
+    enum lab_rest rest = lab_victim_resume(victim, PTRACE_CONT);
+    if (rest == LAB_EXITED)
+        return true;
+    assert_int_equal(rest, LAB_ASLEEP);
+    lab_victim_reap(victim);
+    return false;
 }
 
 #endif

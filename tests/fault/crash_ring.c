@@ -1,13 +1,12 @@
 /* Either side of a ring is killed at every single instruction of everything that it does; the other side goes on. */
-#include "tests/stepper.h"
+#include "tests/crash.h"
 
 #include "base/clock.h"
 #include "shm/ring.h"
 
 #include <pthread.h>
-#include <sys/mman.h>
 
-enum { WITHIN_S = 20, SLEEP_US = 200 };
+enum { WITHIN_S = 20 };
 
 struct row {
     struct lab_crash crash;
@@ -82,14 +81,13 @@ static int receive_some(struct lab_ring_consumer *consumer, uint32_t want, uint6
 
 /* ---- the scene ---- */
 
-static void set_up(void *subject)
+static void set_up(void *subject, const struct lab_crash *crash)
 {
     struct scene *scene = subject;
-    const struct row *row = scene->row;
+    const struct row *row = (const void *)crash;
     *scene = (struct scene){.row = row};
     lab_assert_ok(lab_ring_shape(&row->config, &scene->shape));
-    scene->memory = mmap(NULL, scene->shape.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(scene->memory, MAP_FAILED);
+    scene->memory = lab_shared_bytes(scene->shape.size);
     lab_ring_init(scene->memory, &row->config, &scene->shape);
     lab_assert_ok(lab_ring_produce(&scene->producer, scene->memory, scene->shape.size, &row->config));
     lab_assert_ok(lab_ring_consume(&scene->consumer, scene->memory, scene->shape.size, &row->config));
@@ -101,10 +99,10 @@ static void set_up(void *subject)
     }
 }
 
-static void set_up_unattached(void *subject)
+static void set_up_unattached(void *subject, const struct lab_crash *crash)
 {
     struct scene *scene = subject;
-    set_up(scene);
+    set_up(scene, crash);
     lab_ring_init(scene->memory, &scene->row->config, &scene->shape);
     lab_assert_ok(lab_ring_consume(&scene->consumer, scene->memory, scene->shape.size, &scene->row->config));
 }
@@ -132,13 +130,13 @@ static void receive(void *subject)
 static void wait_for_room(void *subject)
 {
     struct scene *scene = subject;
-    send_some(&scene->producer, 8, 1, lab_now_ns() + SLEEP_US * LAB_NS_PER_US);
+    send_some(&scene->producer, 8, 1, soon());
 }
 
 static void wait_for_messages(void *subject)
 {
     struct scene *scene = subject;
-    receive_some(&scene->consumer, 1, lab_now_ns() + SLEEP_US * LAB_NS_PER_US);
+    receive_some(&scene->consumer, 1, soon());
 }
 
 static void close_producer(void *subject)
@@ -162,12 +160,13 @@ static void attach_producer(void *subject)
 /* ---- what the survivor does ---- */
 
 /* Nobody takes the place of the dead. */
-static void no_one_attaches_again(struct scene *scene)
+static const char *no_one_attaches_again(struct scene *scene)
 {
     struct lab_ring_producer producer;
     struct lab_ring_consumer consumer;
-    lab_assert_fails(lab_ring_produce(&producer, scene->memory, scene->shape.size, &scene->row->config), EBUSY);
-    lab_assert_fails(lab_ring_consume(&consumer, scene->memory, scene->shape.size, &scene->row->config), EBUSY);
+    LAB_EXPECT(lab_ring_produce(&producer, scene->memory, scene->shape.size, &scene->row->config) == -EBUSY);
+    LAB_EXPECT(lab_ring_consume(&consumer, scene->memory, scene->shape.size, &scene->row->config) == -EBUSY);
+    return NULL;
 }
 
 static void *receive_until_the_end(void *subject)
@@ -211,58 +210,88 @@ static void a_producer_sleeps(void *subject)
     begin(scene, send_until_the_end, &scene->producer.view.shared->producer_sleeps);
 }
 
-static void go_on(struct scene *scene, enum lab_ring_side dead, void *(*survive)(void *))
+static void receive_one(void *subject)
+{
+    struct scene *scene = subject;
+    receive_some(&scene->consumer, 1, 0);
+}
+
+static void send_one(void *subject)
+{
+    struct scene *scene = subject;
+    send_some(&scene->producer, 8, 1, 0);
+}
+
+static const char *go_on(struct scene *scene, enum lab_ring_side dead, void *(*survive)(void *))
 {
     lab_ring_hangup(scene->memory, dead);
     if (scene->survives)
         pthread_join(scene->survivor, NULL);
     else
         survive(scene);
-    assert_int_equal(scene->outcome, -EPIPE);
+    LAB_EXPECT(scene->outcome == -EPIPE);
+    return no_one_attaches_again(scene);
 }
 
 /* Everything that was committed, whole and in order, and then -EPIPE, again and again. */
-static uint32_t consumer_survives(void *subject)
+static const char *consumer_survives(void *subject, uint32_t *ret_seen)
 {
     struct scene *scene = subject;
-    go_on(scene, LAB_RING_PRODUCER, receive_until_the_end);
-    assert_true(scene->received >= scene->row->sent);
-    assert_int_equal(receive_some(&scene->consumer, 1, soon()), -EPIPE);
-    no_one_attaches_again(scene);
-    return (uint32_t)scene->received - scene->row->sent;
+    LAB_EXPECT_FINE(go_on(scene, LAB_RING_PRODUCER, receive_until_the_end));
+    LAB_EXPECT(scene->received >= scene->row->sent);
+    LAB_EXPECT(receive_some(&scene->consumer, 1, soon()) == -EPIPE);
+    *ret_seen = (uint32_t)scene->received - scene->row->sent;
+    return NULL;
 }
 
 /* -EPIPE, and what was released can be seen: the position of the dead is one that can be. */
-static uint32_t producer_survives(void *subject)
+static const char *producer_survives(void *subject, uint32_t *ret_seen)
 {
     struct scene *scene = subject;
     uint64_t released = atomic_load(&scene->producer.view.shared->released);
-    go_on(scene, LAB_RING_CONSUMER, send_until_the_end);
-    assert_int_equal(send_some(&scene->producer, 8, 1, soon()), -EPIPE);
-    no_one_attaches_again(scene);
-    assert_true(released <= scene->row->sent && released >= scene->row->received / scene->consumer.lazy * scene->consumer.lazy);
-    return (uint32_t)(released - scene->row->received / scene->consumer.lazy * scene->consumer.lazy);
+    uint64_t before = scene->row->received / scene->consumer.lazy * scene->consumer.lazy;
+    LAB_EXPECT_FINE(go_on(scene, LAB_RING_CONSUMER, send_until_the_end));
+    LAB_EXPECT(send_some(&scene->producer, 8, 1, soon()) == -EPIPE);
+    LAB_EXPECT(released <= scene->producer.head && released >= before);
+    *ret_seen = (uint32_t)(released - before);
+    return NULL;
 }
 
 /* The place of one that was killed while it attached is free or taken; the other side gets on with either. */
-static uint32_t a_fresh_producer_is_refused_or_works(void *subject)
+static const char *a_fresh_producer_is_refused_or_works(void *subject, uint32_t *ret_seen)
 {
     struct scene *scene = subject;
     struct lab_ring_producer fresh;
     int err = lab_ring_produce(&fresh, scene->memory, scene->shape.size, &scene->row->config);
-    if (err == 0)
-        assert_int_equal(send_some(&fresh, 8, 1, 0), 1);
-    else
-        assert_int_equal(err, -EBUSY);
-    go_on(scene, LAB_RING_PRODUCER, receive_until_the_end);
-    assert_int_equal(scene->received, err == 0);
-    no_one_attaches_again(scene);
-    return err != 0;
+    LAB_EXPECT(err == 0 ? send_some(&fresh, 8, 1, 0) == 1 : err == -EBUSY);
+    LAB_EXPECT_FINE(go_on(scene, LAB_RING_PRODUCER, receive_until_the_end));
+    LAB_EXPECT(scene->received == (err == 0));
+    *ret_seen = err != 0;
+    return NULL;
+}
+
+/* ---- what is wrong on purpose ---- */
+
+static void send_before_writing(void *subject)
+{
+    struct scene *scene = subject;
+    struct lab_span span = {0};
+    uint64_t head = scene->producer.head;
+    if (lab_ring_reserve(&scene->producer, scene->row->config.message_max, scene->row->count, 0, &span))
+        return;
+    lab_ring_commit(&scene->producer, span.count);
+    write_messages(&span, head);
+}
+
+static void release_what_was_not_sent(void *subject)
+{
+    struct scene *scene = subject;
+    atomic_fetch_add(&scene->consumer.view.shared->released, scene->row->config.window);
+    receive(scene);
 }
 
 /* ---- operations ---- */
 
-#define CRASH(name, operate, meanwhile, survive, all) {name, set_up, operate, meanwhile, survive, tear_down, all}
 #define NEAR {.message_max = 48, .window = 2, .batch = 1, .wait = LAB_WAIT_SPIN}
 #define FAR {.message_max = 1000, .window = 1, .batch = 1, .wait = LAB_WAIT_SPIN}
 #define COUNTED {.message_max = 64, .window = 1024, .batch = 1, .wait = LAB_WAIT_SPIN}
@@ -272,45 +301,41 @@ static uint32_t a_fresh_producer_is_refused_or_works(void *subject)
 enum { LAZY = 16384 }; /* of the counted rings here: the position is published once in so many messages */
 
 static const struct row rows[] = {
-    {CRASH("reserve, commit: marked, 48 bytes", send, NULL, consumer_survives, 1), NEAR, 1, 0, 1},
-    {CRASH("reserve, commit: marked, 1000 bytes", send, NULL, consumer_survives, 1), FAR, 1, 1, 1},
-    {CRASH("reserve, commit: counted", send, NULL, consumer_survives, 1), COUNTED, 3, 1, 1},
-    {CRASH("reserve, commit: counted, 7 at a time", send, NULL, consumer_survives, 7), BATCHED, 3, 1, 7},
-    {CRASH("reserve, commit: nobody sleeps", send, NULL, consumer_survives, 1), SLEEPY, 1, 0, 1},
-    {CRASH("reserve, commit, wake: marked, to a sleeper", send, a_consumer_sleeps, consumer_survives, 1), SLEEPY, 1, 1, 1},
-    {CRASH("reserve, commit, wake: counted, to a sleeper", send, a_consumer_sleeps, consumer_survives, 7), SLEEPY_COUNTED, 3, 3, 7},
-    {CRASH("reserve: asleep in a full ring", wait_for_room, NULL, consumer_survives, 0), SLEEPY, 2, 0, 0},
-    {CRASH("borrow, release: marked, 48 bytes", receive, NULL, producer_survives, 1), NEAR, 2, 0, 1},
-    {CRASH("borrow, release: marked, 1000 bytes", receive, NULL, producer_survives, 1), FAR, 2, 1, 1},
-    {CRASH("borrow, release: counted, not published", receive, NULL, producer_survives, 0), COUNTED, 3, 1, 1},
-    {CRASH("borrow, release: counted, published", receive, NULL, producer_survives, LAZY), COUNTED, LAZY + 1, LAZY - 1, 1},
-    {CRASH("borrow, release: counted, 7 at a time, published", receive, NULL, producer_survives, LAZY + 4), BATCHED, LAZY + 8, LAZY - 3, 7},
-    {CRASH("borrow, release, wake: to a sleeper", receive, a_producer_sleeps, producer_survives, 1), SLEEPY, 2, 0, 1},
-    {CRASH("borrow: asleep at an empty ring", wait_for_messages, NULL, producer_survives, 0), SLEEPY, 2, 2, 0},
-    {CRASH("hangup of the producer", close_producer, NULL, consumer_survives, 0), NEAR, 2, 1, 0},
-    {CRASH("hangup of the producer, wake", close_producer, a_consumer_sleeps, consumer_survives, 0), SLEEPY, 2, 2, 0},
-    {CRASH("hangup of the consumer, wake", close_consumer, a_producer_sleeps, producer_survives, 0), SLEEPY, 2, 0, 0},
-    {{"attach", set_up_unattached, attach_producer, NULL, a_fresh_producer_is_refused_or_works, tear_down, 1}, NEAR, 0, 0, 0},
+    {{LAB_CRASH("reserve, commit: marked, 48 bytes", set_up, send, consumer_survives, 1)}, NEAR, 1, 0, 1},
+    {{LAB_CRASH("reserve, commit: marked, 1000 bytes", set_up, send, consumer_survives, 1)}, FAR, 1, 1, 1},
+    {{LAB_CRASH("reserve, commit: counted", set_up, send, consumer_survives, 1)}, COUNTED, 3, 1, 1},
+    {{LAB_CRASH("reserve, commit: counted, 7 at a time", set_up, send, consumer_survives, 7)}, BATCHED, 3, 1, 7},
+    {{LAB_CRASH("reserve, commit: nobody sleeps", set_up, send, consumer_survives, 1)}, SLEEPY, 1, 0, 1},
+    {{LAB_CRASH("reserve, commit, wake: marked", set_up, send, consumer_survives, 1), .meanwhile = a_consumer_sleeps}, SLEEPY, 1, 1, 1},
+    {{LAB_CRASH("reserve, commit, wake: counted", set_up, send, consumer_survives, 7),
+      .meanwhile = a_consumer_sleeps}, SLEEPY_COUNTED, 3, 3, 7},
+    {{LAB_CRASH("reserve: asleep in a full ring", set_up, wait_for_room, consumer_survives, 0), .sleeps = true}, SLEEPY, 2, 0, 0},
+    {{LAB_CRASH("reserve: woken in a full ring", set_up, wait_for_room, consumer_survives, 1), .nudge = receive_one}, SLEEPY, 2, 0, 0},
+    {{LAB_CRASH("borrow, release: marked, 48 bytes", set_up, receive, producer_survives, 1)}, NEAR, 2, 0, 1},
+    {{LAB_CRASH("borrow, release: marked, 1000 bytes", set_up, receive, producer_survives, 1)}, FAR, 2, 1, 1},
+    {{LAB_CRASH("borrow, release: counted, not published", set_up, receive, producer_survives, 0)}, COUNTED, 3, 1, 1},
+    {{LAB_CRASH("borrow, release: counted, published", set_up, receive, producer_survives, LAZY)}, COUNTED, LAZY + 1, LAZY - 1, 1},
+    {{LAB_CRASH("borrow, release: counted, 7 at a time, published", set_up, receive, producer_survives, LAZY + 4)},
+     BATCHED, LAZY + 8, LAZY - 3, 7},
+    {{LAB_CRASH("borrow, release, wake", set_up, receive, producer_survives, 1), .meanwhile = a_producer_sleeps}, SLEEPY, 2, 0, 1},
+    {{LAB_CRASH("borrow: asleep at an empty ring", set_up, wait_for_messages, producer_survives, 0), .sleeps = true}, SLEEPY, 2, 2, 0},
+    {{LAB_CRASH("borrow: woken at an empty ring", set_up, wait_for_messages, producer_survives, 1), .nudge = send_one}, SLEEPY, 2, 2, 0},
+    {{LAB_CRASH("hangup of the producer", set_up, close_producer, consumer_survives, 0)}, NEAR, 2, 1, 0},
+    {{LAB_CRASH("hangup of the producer, wake", set_up, close_producer, consumer_survives, 0),
+      .meanwhile = a_consumer_sleeps}, SLEEPY, 2, 2, 0},
+    {{LAB_CRASH("hangup of the consumer, wake", set_up, close_consumer, producer_survives, 0),
+      .meanwhile = a_producer_sleeps}, SLEEPY, 2, 0, 0},
+    {{LAB_CRASH("attach", set_up_unattached, attach_producer, a_fresh_producer_is_refused_or_works, 1)}, NEAR, 0, 0, 0},
 };
-enum { ROWS = sizeof rows / sizeof *rows };
 
-static void survivors_go_on_wherever_the_other_is_killed(void **state)
-{
-    (void)state;
-    uint32_t instructions = 0;
-    lab_stay_on_this_cpu();
-    for (int i = 0; i < ROWS; i++) {
-        struct scene scene = {.row = &rows[i]};
-        instructions += lab_crash_at_every_instruction(&rows[i].crash, &scene);
-    }
-    print_message("%d operations, %u instructions, each of them somebody's last\n", ROWS, instructions);
-}
+static const struct row faults[] = {
+    {{LAB_CRASH("marks a message before it is written", set_up, send_before_writing, consumer_survives, 1)}, NEAR, 1, 0, 1},
+    {{LAB_CRASH("counts a message before it is written", set_up, send_before_writing, consumer_survives, 7)}, BATCHED, 3, 1, 7},
+    {{LAB_CRASH("releases what was not sent", set_up, release_what_was_not_sent, producer_survives, 1)}, NEAR, 2, 2, 0},
+};
 
 int main(void)
 {
-    const char *why_not = lab_why_not_step();
-    if (why_not)
-        lab_test_skip_all(why_not);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(survivors_go_on_wherever_the_other_is_killed)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    static struct scene scene;
+    return lab_crash_main("ring", LAB_CRASH_TABLE(rows), LAB_CRASH_TABLE(faults), &scene);
 }
