@@ -315,9 +315,10 @@ int lab_queue_borrow_late(struct lab_queue_consumer *c, uint32_t want, uint64_t 
 
 /* ---- whoever is gone ---- */
 
-/* Releases the run of a dead consumer in one lane, and tells how many messages it was of. The run itself keeps the producer from
- * passing it, so a walk that was left behind has only to begin anew. */
-static uint32_t release_run_of(const struct lab_queue_view *view, uint32_t seat)
+/* Releases the run of a dead consumer in one lane, having noted how many messages it was of: who hangs up may be killed between the two, and
+ * whoever does it again notes the same. The run itself keeps the producer from passing it, so a walk that was left behind has only to
+ * begin anew. */
+static void release_run_of(const struct lab_queue_view *view, struct lab_queue_seat *dead, uint32_t seat)
 {
     uint64_t at = atomic_load_explicit(&view->lane->passed, memory_order_acquire);
     for (uint64_t steps = 4 * (view->ring.mask + UINT64_C(1)); steps; steps--) {
@@ -329,12 +330,13 @@ static uint32_t release_run_of(const struct lab_queue_view *view, uint32_t seat)
             at = atomic_load_explicit(&view->lane->passed, memory_order_acquire);
             continue;
         }
-        bool its = !(word & LAB_QUEUE_RELEASED) && lab_queue_seat_of(word) == seat;
-        if (its && atomic_compare_exchange_strong(lab_queue_claim_at(view, at), &word, word | LAB_QUEUE_RELEASED))
-            return lab_queue_run_of(word);
+        if (!(word & LAB_QUEUE_RELEASED) && lab_queue_seat_of(word) == seat) {
+            atomic_store(&dead->dropped, lab_queue_run_of(word));
+            atomic_compare_exchange_strong(lab_queue_claim_at(view, at), &word, word | LAB_QUEUE_RELEASED);
+            return;
+        }
         at += lab_queue_run_of(word);
     }
-    return 0;
 }
 
 static void hang_up_consumer(struct lab_queue_shared *shared, const struct lab_queue_config *config, const struct lab_queue_shape *shape,
@@ -347,9 +349,7 @@ static void hang_up_consumer(struct lab_queue_shared *shared, const struct lab_q
         last = atomic_load(&seats[i].gone);
     for (uint32_t lane = 0; lane < config->producers; lane++) {
         struct lab_queue_view view = view_of(shared, shape, lane);
-        uint32_t dropped = release_run_of(&view, seat);
-        if (dropped)
-            atomic_fetch_add(&shared->dropped, dropped);
+        release_run_of(&view, &seats[seat], seat);
         if (last)
             lab_ring_hangup(view.ring.shared, LAB_RING_CONSUMER);
         else
@@ -384,8 +384,11 @@ void lab_queue_hangup(void *memory, const struct lab_queue_config *config, enum 
         lab_wait_wake(&sleepers_of(memory, &shape)[i]);
 }
 
-uint64_t lab_queue_dropped(const void *memory)
+uint64_t lab_queue_dropped(const void *memory, const struct lab_queue_config *config)
 {
-    const struct lab_queue_shared *shared = memory;
-    return atomic_load(&shared->dropped);
+    const struct lab_queue_seat *seats = (const void *)((const struct lab_queue_shared *)memory + 1);
+    uint64_t dropped = 0;
+    for (uint32_t seat = 0; seat < config->consumers; seat++)
+        dropped += atomic_load(&seats[seat].dropped);
+    return dropped;
 }

@@ -59,8 +59,8 @@
  *
  * Death. A producer that dies leaves nothing to be mended: what it had reserved was never visible, what it had committed is
  * received. A consumer that dies may hold one run, which cannot be told from one that it has worked on: it is never given to
- * another. lab_queue_hangup releases it, so that its slots can be used again, and adds its messages to lab_queue_dropped():
- * delivery is at most once, and what was sent is always what was received plus what was dropped. Who is alive is never held up
+ * another. lab_queue_hangup notes at its seat how many messages that were, and releases it, so that its slots can be used again:
+ * delivery is at most once, and what was sent is always what was received plus lab_queue_dropped(). Who is alive is never held up
  * by one who is stopped, until the producer has used the whole ring and comes to the slots that the stopped one has borrowed.
  *
  * Nothing read from the other side is trusted: words, positions and lengths are loaded once and checked; a walk is bounded;
@@ -99,12 +99,12 @@ struct lab_queue_shared {
     uint64_t size;
     uint32_t message_max, window, producers, consumers, batch, wait;
     _Alignas(LAB_RING_LINE) _Atomic uint32_t producers_gone; /* all of them */
-    _Atomic uint64_t dropped;                                /* messages that consumers died with */
 };
 
 /* One for each consumer. Producers take and leave the rings of their lanes. */
 struct lab_queue_seat {
     _Atomic uint32_t taken, gone;
+    _Atomic uint32_t dropped; /* messages that it was gone with */
 };
 
 /* Behind the ring of each lane. */
@@ -168,7 +168,7 @@ int lab_queue_consume(struct lab_queue_consumer *consumer, void *memory, size_t 
 void lab_queue_hangup(void *memory, const struct lab_queue_config *config, enum lab_queue_side side, uint32_t seat);
 
 /* Messages that were borrowed by consumers which were gone before they released them. */
-uint64_t lab_queue_dropped(const void *memory);
+uint64_t lab_queue_dropped(const void *memory, const struct lab_queue_config *config);
 
 /* The ways that are not taken for every message. */
 int lab_queue_reserve_late(struct lab_queue_producer *producer, uint32_t length, uint32_t want, uint64_t deadline_ns,

@@ -277,7 +277,7 @@ static void make_room(void *subject)
 
 static uint32_t dropped(const struct scene *scene)
 {
-    return (uint32_t)lab_queue_dropped(scene->memory);
+    return (uint32_t)lab_queue_dropped(scene->memory, &scene->row->config);
 }
 
 static void hang_up(struct scene *scene, enum lab_queue_side side, uint32_t seat)

@@ -239,7 +239,7 @@ static void play_in_threads(const struct scene *scene)
     assert_int_equal(failed, 0);
     for (uint32_t sender = 0; sender < producers; sender++)
         assert_int_equal(atomic_load(&ledger->has_sent[sender]), scene->messages);
-    audit(scene, ledger, lab_queue_dropped(memory), 0);
+    audit(scene, ledger, lab_queue_dropped(memory, &scene->config), 0);
     munmap(ledger, sizeof *ledger);
     free(memory);
 }
@@ -334,7 +334,7 @@ static void play_with_kills(const struct scene *scene, uint32_t kills, uint64_t 
     }
     supervise(&children, kills, seed);
     assert_int_equal(children.failed, 0);
-    audit(scene, ledger, lab_queue_dropped(segment.memory), children.dead_consumers);
+    audit(scene, ledger, lab_queue_dropped(segment.memory, &scene->config), children.dead_consumers);
     for (uint32_t sender = 0; sender < producers && kills == 0; sender++)
         assert_int_equal(atomic_load(&ledger->has_sent[sender]), scene->messages);
     munmap(ledger, sizeof *ledger);

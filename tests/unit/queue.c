@@ -535,7 +535,7 @@ static void what_dead_producers_sent_is_received_first(void **state)
             lab_assert_fails(lab_queue_borrow(&rig.consumer[i], 1, 0, &span), EPIPE);
             lab_assert_fails(lab_queue_borrow(&rig.consumer[i], 1, lab_now_ns() + 3600 * LAB_NS_PER_S, &span), EPIPE);
         }
-        assert_int_equal(lab_queue_dropped(rig.memory), 0);
+        assert_int_equal(lab_queue_dropped(rig.memory, &config), 0);
         rig_fini(&rig);
     }
 }
@@ -585,7 +585,7 @@ static void what_a_dead_consumer_held_is_dropped_and_its_slots_come_back(void **
         assert_int_equal(try_send(&rig, 1, 0, 8), -EAGAIN);
         lab_queue_hangup(rig.memory, &rig.config, LAB_QUEUE_CONSUMER, dying);
         lab_queue_hangup(rig.memory, &rig.config, LAB_QUEUE_CONSUMER, dying);
-        assert_int_equal(lab_queue_dropped(rig.memory), (RUN - RELEASED) * (dying + 1));
+        assert_int_equal(lab_queue_dropped(rig.memory, &rig.config), (RUN - RELEASED) * (dying + 1));
         for (uint32_t i = BEFORE + RELEASED; i < slots; i++)
             lab_assert_ok(try_send(&rig, 1, sent + i, 8));
         assert_int_equal(try_send(&rig, 1, 0, 8), -EAGAIN);
