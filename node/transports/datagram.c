@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "node/transports/blocking.h"
+#include "node/transports/packets.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -65,23 +66,66 @@ static int begin(struct lab_datagram *d, short events, uint64_t deadline_ns)
     return err || !deadline_ns ? err : lab_alarm_at(deadline_ns);
 }
 
-int lab_datagram_send(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns)
+/* An empty one would look like the end. */
+static int check_length(const struct lab_end *end, size_t length)
 {
-    struct lab_datagram *d = lab_datagram_of(end);
-    /* An empty one would look like the end. */
-    if (length == 0 || length > end->channel.message_max)
-        return lab_refuse(EMSGSIZE, "a message of %zu bytes on a channel for 1 to %u", length, end->channel.message_max);
-    int flags = MSG_NOSIGNAL | (deadline_ns ? 0 : MSG_DONTWAIT), err = deadline_ns ? begin(d, POLLOUT, deadline_ns) : 0;
-    while (!err) {
-        if (send(d->fd, message, length, flags) >= 0)
-            return 0;
-        err = lab_blocking_interrupted(deadline_ns);
-    }
+    return length && length <= end->channel.message_max
+               ? 0
+               : lab_refuse(EMSGSIZE, "a message of %zu bytes on a channel for 1 to %u", length, end->channel.message_max);
+}
+
+static int cannot_send(const struct lab_end *end, int err)
+{
     if (err == -EAGAIN)
         return err;
     if (err == -EPIPE)
         return lab_refuse(EPIPE, "the receiving end of channel %u is gone", end->channel.id);
     return lab_fail(-err, "cannot send on the socket of channel %u", end->channel.id);
+}
+
+static int cannot_receive(const struct lab_end *end, int err)
+{
+    if (err == -EAGAIN)
+        return err;
+    if (err == -EPIPE)
+        return lab_refuse(EPIPE, "the sending end of channel %u is gone", end->channel.id);
+    return lab_fail(-err, "cannot receive from the socket of channel %u", end->channel.id);
+}
+
+static int flags_to_send(uint64_t deadline_ns)
+{
+    return MSG_NOSIGNAL | (deadline_ns ? 0 : MSG_DONTWAIT);
+}
+
+int lab_datagram_send(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns)
+{
+    struct lab_datagram *d = lab_datagram_of(end);
+    int err = check_length(end, length), flags = flags_to_send(deadline_ns);
+    if (err)
+        return err;
+    err = deadline_ns ? begin(d, POLLOUT, deadline_ns) : 0;
+    while (!err) {
+        if (send(d->fd, message, length, flags) >= 0)
+            return 0;
+        err = lab_blocking_interrupted(deadline_ns);
+    }
+    return cannot_send(end, err);
+}
+
+int lab_datagram_send_many(struct lab_end *end, const struct lab_span *span, uint64_t deadline_ns)
+{
+    struct lab_datagram *d = lab_datagram_of(end);
+    int err = check_length(end, span->length), flags = flags_to_send(deadline_ns);
+    if (err)
+        return err;
+    err = deadline_ns ? begin(d, POLLOUT, deadline_ns) : 0;
+    while (!err) {
+        int sent = lab_packets_send(d->fd, span, flags);
+        if (sent > 0)
+            return sent;
+        err = lab_blocking_interrupted(deadline_ns);
+    }
+    return cannot_send(end, err);
 }
 
 ssize_t lab_datagram_recv(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns)
@@ -96,9 +140,20 @@ ssize_t lab_datagram_recv(struct lab_end *end, void *to, size_t room, uint64_t d
             return n;
         err = n == 0 ? -EPIPE : lab_blocking_interrupted(deadline_ns);
     }
-    if (err == -EAGAIN)
-        return err;
-    if (err == -EPIPE)
-        return lab_refuse(EPIPE, "the sending end of channel %u is gone", end->channel.id);
-    return lab_fail(-err, "cannot receive from the socket of channel %u", end->channel.id);
+    return cannot_receive(end, err);
+}
+
+int lab_datagram_recv_many(struct lab_end *end, void *to, size_t stride, uint32_t want, uint64_t deadline_ns, uint32_t *ret_lengths)
+{
+    struct lab_datagram *d = lab_datagram_of(end);
+    /* In places that are too short for some messages they come one by one: one that is cut must take none along. */
+    int err = begin(d, POLLIN, deadline_ns), most = stride < end->channel.message_max ? 1 : (int)want;
+    while (!err) {
+        int got = lab_packets_receive(d->fd, to, stride, (uint32_t)most, 0, ret_lengths);
+        if (got > 0)
+            return ret_lengths[got - 1] <= stride ? got
+                                                  : lab_refuse(EMSGSIZE, "a message of %u bytes for a place of %zu", ret_lengths[got - 1], stride);
+        err = got == 0 ? -EPIPE : lab_blocking_interrupted(deadline_ns);
+    }
+    return cannot_receive(end, err);
 }

@@ -33,5 +33,7 @@ int lab_datagram_open(struct lab_end *end, uint64_t deadline_ns);
 void lab_datagram_close(struct lab_end *end);
 int lab_datagram_send(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns);
 ssize_t lab_datagram_recv(struct lab_end *end, void *to, size_t room, uint64_t deadline_ns);
+int lab_datagram_send_many(struct lab_end *end, const struct lab_span *span, uint64_t deadline_ns);
+int lab_datagram_recv_many(struct lab_end *end, void *to, size_t stride, uint32_t want, uint64_t deadline_ns, uint32_t *ret_lengths);
 
 #endif

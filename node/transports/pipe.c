@@ -105,9 +105,11 @@ static int fifo_provision(const struct lab_channel *channel, struct lab_wire *re
 const struct lab_transport_ops lab_ops_pipe = {
     .name = "pipe", .end_bytes = sizeof(struct lab_stream), .provision = pipe_provision, .retire = lab_wire_retire,
     .open = lab_stream_open, .close = lab_stream_close, .send = lab_stream_send, .recv = lab_stream_recv,
+    .send_many = lab_stream_send_many, .recv_many = lab_stream_recv_many,
 };
 
 const struct lab_transport_ops lab_ops_fifo = {
     .name = "fifo", .end_bytes = sizeof(struct lab_stream), .provision = fifo_provision, .retire = lab_wire_retire,
     .open = lab_stream_open, .close = lab_stream_close, .send = lab_stream_send, .recv = lab_stream_recv,
+    .send_many = lab_stream_send_many, .recv_many = lab_stream_recv_many,
 };

@@ -14,7 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { PREFIX = sizeof(uint32_t) };
+enum { PREFIX = sizeof(uint32_t), TOGETHER = 64 << 10 };
 
 static struct lab_stream *stream_of(struct lab_end *end)
 {
@@ -29,6 +29,22 @@ static void outlive_broken_pipes(void)
         signal(SIGPIPE, SIG_IGN);
 }
 
+/* Whether messages are short enough to be worth gathering. */
+static bool goes_together(const struct lab_stream *s, size_t length)
+{
+    return s->together && length <= TOGETHER / 8;
+}
+
+static int make_stash(struct lab_stream *s)
+{
+    const struct lab_channel *channel = &s->end.channel;
+    size_t room = s->end.role == LAB_RX ? (size_t)channel->message_max + 2 * PREFIX : 0;
+    s->together = channel->batch > 1 ? TOGETHER : 0;
+    room = room > s->together ? room : s->together;
+    s->stash = room ? malloc(room) : NULL;
+    return s->stash || !room ? 0 : lab_fail(ENOMEM, "no memory for a message of %u bytes", channel->message_max);
+}
+
 int lab_stream_open(struct lab_end *end, uint64_t deadline_ns)
 {
     (void)deadline_ns;
@@ -37,15 +53,12 @@ int lab_stream_open(struct lab_end *end, uint64_t deadline_ns)
     s->fd = end->wire.fd[end->role];
     if (fstat(s->fd, &facts) < 0 || (end->channel.wait == LAB_WAIT_POLL && fcntl(s->fd, F_SETFL, O_NONBLOCK) < 0))
         return lab_fail(errno, "cannot use the descriptor of channel %u", end->channel.id);
-    if (end->role == LAB_TX) {
-        s->atomic = S_ISFIFO(facts.st_mode) ? PIPE_BUF : 0;
-        outlive_broken_pipes();
-        return 0;
-    }
-    s->ahead = S_ISFIFO(facts.st_mode) ? PREFIX : 0;
+    s->atomic = end->role == LAB_TX && S_ISFIFO(facts.st_mode) ? PIPE_BUF : 0;
+    s->ahead = end->role == LAB_RX && S_ISFIFO(facts.st_mode) ? PREFIX : 0;
     s->expect = end->channel.message_max;
-    s->stash = malloc((size_t)end->channel.message_max + 2 * PREFIX);
-    return s->stash ? 0 : lab_fail(ENOMEM, "no memory for a message of %u bytes", end->channel.message_max);
+    if (end->role == LAB_TX)
+        outlive_broken_pipes();
+    return make_stash(s);
 }
 
 void lab_stream_close(struct lab_end *end)
@@ -68,54 +81,102 @@ static void advance(struct iovec **at, int *count, size_t n)
     }
 }
 
-int lab_stream_send(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns)
-{
-    struct lab_stream *s = stream_of(end);
-    if (length > end->channel.message_max)
-        return lab_refuse(EMSGSIZE, "a message of %zu bytes on a channel for %u", length, end->channel.message_max);
-    if (s->broken)
-        return lab_refuse(EIO, "channel %u broke off inside an earlier message", end->channel.id);
+/* What is being written: messages of one length, each `framed` bytes with what precedes it, one behind the other in `pieces`. */
+struct batch {
+    struct iovec *at;
+    int count;
+    size_t framed, left, whole;
+};
 
-    uint32_t prefix = (uint32_t)length;
-    struct iovec pieces[2] = {{&prefix, PREFIX}, {(void *)(uintptr_t)message, length}}, *at = pieces;
-    int count = 2;
-    size_t whole = PREFIX + length, left = whole;
-    unsigned char frame[PIPE_BUF];
-    if (whole <= PIPE_BUF) {
-        memcpy(frame, &prefix, PREFIX);
-        memcpy(frame + PREFIX, message, length);
-        pieces[0] = (struct iovec){frame, whole};
-        count = 1;
-    }
+static int cut(struct lab_stream *s, const struct batch *batch, int err)
+{
+    if (err == -EPIPE)
+        return lab_refuse(EPIPE, "the receiving end of channel %u is gone", s->end.channel.id);
+    s->broken = true;
+    if (err == -EAGAIN)
+        return lab_refuse(EIO, "the receiver took %zu bytes of a message of %zu and no more by the deadline", (batch->whole - batch->left) % batch->framed,
+                          batch->framed);
+    return lab_fail(-err, "cannot write to channel %u", s->end.channel.id);
+}
+
+/* Once a message is begun it is finished, and those behind it that are not begun are left. How many were sent, or -errno. */
+static int write_batch(struct lab_stream *s, struct batch *batch, uint64_t deadline_ns)
+{
     uint64_t limit = deadline_ns;
-    enum lab_wait wait = end->channel.wait;
+    enum lab_wait wait = s->end.channel.wait;
     int err = lab_blocking_begin(s->fd, POLLOUT, wait, deadline_ns);
     /* It may have to wait for the reader midway, though it began at once. */
-    if (!err && !deadline_ns && whole > s->atomic) {
+    if (!err && !deadline_ns && batch->whole > s->atomic) {
         limit = lab_blocking_grace(deadline_ns);
         err = lab_alarm_at(limit);
     }
     while (!err) {
-        ssize_t n = count == 1 ? write(s->fd, at->iov_base, at->iov_len) : writev(s->fd, at, count);
-        if (n == (ssize_t)left)
-            return 0;
+        ssize_t n = batch->count == 1 ? write(s->fd, batch->at->iov_base, batch->at->iov_len) : writev(s->fd, batch->at, batch->count);
         if (n > 0) {
-            if (left == whole)
-                err = lab_alarm_at(limit = lab_blocking_grace(deadline_ns));
-            left -= (size_t)n;
-            advance(&at, &count, (size_t)n);
+            batch->left -= (size_t)n;
+            size_t written = batch->whole - batch->left, begun = written % batch->framed;
+            if (!begun)
+                return (int)(written / batch->framed);
+            err = lab_alarm_at(limit = lab_blocking_grace(deadline_ns));
+            advance(&batch->at, &batch->count, (size_t)n);
+            if (batch->left > batch->framed - begun) { /* of several: what is gathered lies in one piece */
+                batch->at->iov_len = batch->framed - begun;
+                batch->whole -= batch->left - batch->at->iov_len;
+                batch->left = batch->at->iov_len;
+            }
         } else {
             err = lab_blocking_again(s->fd, POLLOUT, wait, limit);
         }
     }
-    if (err == -EAGAIN && left == whole)
+    return err == -EAGAIN && batch->left == batch->whole ? err : cut(s, batch, err);
+}
+
+static int check_send(const struct lab_stream *s, size_t length)
+{
+    if (length > s->end.channel.message_max)
+        return lab_refuse(EMSGSIZE, "a message of %zu bytes on a channel for %u", length, s->end.channel.message_max);
+    return s->broken ? lab_refuse(EIO, "channel %u broke off inside an earlier message", s->end.channel.id) : 0;
+}
+
+int lab_stream_send(struct lab_end *end, const void *message, size_t length, uint64_t deadline_ns)
+{
+    struct lab_stream *s = stream_of(end);
+    int err = check_send(s, length);
+    if (err)
         return err;
-    if (err == -EPIPE)
-        return lab_refuse(EPIPE, "the receiving end of channel %u is gone", end->channel.id);
-    s->broken = true;
-    if (err == -EAGAIN)
-        return lab_refuse(EIO, "the receiver took %zu bytes of a message of %zu and no more by the deadline", whole - left, whole);
-    return lab_fail(-err, "cannot write to channel %u", end->channel.id);
+    uint32_t prefix = (uint32_t)length;
+    struct iovec pieces[2] = {{&prefix, PREFIX}, {(void *)(uintptr_t)message, length}};
+    struct batch batch = {.at = pieces, .count = 2, .framed = PREFIX + length, .left = PREFIX + length, .whole = PREFIX + length};
+    unsigned char frame[PIPE_BUF];
+    if (batch.whole <= PIPE_BUF) {
+        memcpy(frame, &prefix, PREFIX);
+        memcpy(frame + PREFIX, message, length);
+        pieces[0] = (struct iovec){frame, batch.whole};
+        batch.count = 1;
+    }
+    int sent = write_batch(s, &batch, deadline_ns);
+    return sent < 0 ? sent : 0;
+}
+
+int lab_stream_send_many(struct lab_end *end, const struct lab_span *span, uint64_t deadline_ns)
+{
+    struct lab_stream *s = stream_of(end);
+    /* Who only tries must not have to finish many. */
+    if (!deadline_ns || span->count == 1 || !goes_together(s, span->length)) {
+        int alone = lab_stream_send(end, span->at, span->length, deadline_ns);
+        return alone ? alone : 1;
+    }
+    int err = check_send(s, span->length);
+    if (err)
+        return err;
+    size_t framed = PREFIX + span->length, whole = 0;
+    for (uint32_t i = 0; i < span->count && whole + framed <= s->together; i++, whole += framed) {
+        memcpy(s->stash + whole, &span->length, PREFIX);
+        memcpy(s->stash + whole + PREFIX, span->at + i * span->stride, span->length);
+    }
+    struct iovec piece = {s->stash, whole};
+    struct batch batch = {.at = &piece, .count = 1, .framed = framed, .left = whole, .whole = whole};
+    return write_batch(s, &batch, deadline_ns);
 }
 
 /* Reads once, in order, into all the pieces: the number of bytes, more than 0, or -errno. */
@@ -256,4 +317,49 @@ ssize_t lab_stream_recv(struct lab_end *end, void *to, size_t room, uint64_t dea
         got += (size_t)n;
     }
     return (ssize_t)length;
+}
+
+/* Hands over the messages that are whole in the stash: how many. */
+static int take_stashed(struct lab_stream *s, unsigned char *to, size_t stride, uint32_t want, uint32_t *ret_lengths)
+{
+    uint32_t count = 0, length;
+    for (; count < want && s->stashed >= PREFIX; count++) {
+        memcpy(&length, s->stash + s->begin, PREFIX);
+        if (length > s->end.channel.message_max || s->stashed - PREFIX < length)
+            break;
+        memcpy(to + count * stride, s->stash + s->begin + PREFIX, length);
+        ret_lengths[count] = s->expect = length;
+        stash_drop(s, PREFIX + length);
+    }
+    return (int)count;
+}
+
+static int read_together(struct lab_stream *s, uint64_t deadline_ns)
+{
+    memmove(s->stash, s->stash + s->begin, s->stashed); /* a part of a message */
+    s->begin = 0;
+    ssize_t n = read_some(s, &(struct iovec){s->stash + s->stashed, s->together - s->stashed}, 1, deadline_ns);
+    s->stashed += n > 0 ? (size_t)n : 0;
+    return n < 0 ? (int)n : 0;
+}
+
+/* In places that are too short for some messages they come one by one, and so does one that is not whole after a read. */
+int lab_stream_recv_many(struct lab_end *end, void *to, size_t stride, uint32_t want, uint64_t deadline_ns, uint32_t *ret_lengths)
+{
+    struct lab_stream *s = stream_of(end);
+    int got = 0, err = 0;
+    if (stride >= end->channel.message_max && !s->skip) {
+        got = take_stashed(s, to, stride, want, ret_lengths);
+        if (!got && goes_together(s, s->expect) && s->stashed < TOGETHER / 4)
+            err = read_together(s, deadline_ns);
+        if (!got && !err)
+            got = take_stashed(s, to, stride, want, ret_lengths);
+    }
+    if (got || err)
+        return got ? got : err;
+    ssize_t alone = lab_stream_recv(end, to, stride, deadline_ns);
+    if (alone < 0)
+        return (int)alone;
+    ret_lengths[0] = (uint32_t)alone;
+    return 1;
 }

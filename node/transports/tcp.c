@@ -76,4 +76,5 @@ static int tcp_provision(const struct lab_channel *channel, struct lab_wire *ret
 const struct lab_transport_ops lab_ops_tcp = {
     .name = "tcp", .end_bytes = sizeof(struct lab_stream), .provision = tcp_provision, .retire = lab_wire_retire,
     .open = lab_stream_open, .close = lab_stream_close, .send = lab_stream_send, .recv = lab_stream_recv,
+    .send_many = lab_stream_send_many, .recv_many = lab_stream_recv_many,
 };

@@ -87,7 +87,21 @@ static int udp_send(struct lab_end *end, const void *message, size_t length, uin
     return err;
 }
 
+static int udp_send_many(struct lab_end *end, const struct lab_span *span, uint64_t deadline_ns)
+{
+    struct lab_datagram *d = lab_datagram_of(end);
+    int err = d->credit ? 0 : await_room(d, deadline_ns);
+    if (err)
+        return err;
+    struct lab_span fitting = *span;
+    fitting.count = span->count < d->credit ? span->count : d->credit;
+    int sent = lab_datagram_send_many(end, &fitting, deadline_ns);
+    d->credit -= sent > 0 ? (uint32_t)sent : 0;
+    return sent;
+}
+
 const struct lab_transport_ops lab_ops_udp = {
     .name = "udp", .end_bytes = sizeof(struct lab_datagram), .provision = udp_provision, .retire = lab_wire_retire,
     .hangup = lab_datagram_hangup, .open = lab_datagram_open, .close = lab_datagram_close, .send = udp_send, .recv = lab_datagram_recv,
+    .send_many = udp_send_many, .recv_many = lab_datagram_recv_many,
 };

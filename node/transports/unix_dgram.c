@@ -52,5 +52,5 @@ static int unix_dgram_provision(const struct lab_channel *channel, struct lab_wi
 const struct lab_transport_ops lab_ops_unix_dgram = {
     .name = "unix-dgram", .end_bytes = sizeof(struct lab_datagram), .provision = unix_dgram_provision, .retire = lab_wire_retire,
     .hangup = lab_datagram_hangup, .limit = unix_dgram_limit, .open = lab_datagram_open, .close = lab_datagram_close,
-    .send = lab_datagram_send, .recv = lab_datagram_recv,
+    .send = lab_datagram_send, .recv = lab_datagram_recv, .send_many = lab_datagram_send_many, .recv_many = lab_datagram_recv_many,
 };

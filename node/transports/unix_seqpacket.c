@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "node/transports/blocking.h"
+#include "node/transports/packets.h"
 #include "node/transports/socket.h"
 
 #include <errno.h>
@@ -147,6 +148,37 @@ static int seqpacket_send(struct lab_end *end, const void *message, size_t lengt
     return lab_fail(-err, "cannot send on the socket of channel %u", end->channel.id);
 }
 
+/* Messages that travel in parts go one by one: they are long. */
+static int seqpacket_send_many(struct lab_end *end, const struct lab_span *span, uint64_t deadline_ns)
+{
+    struct seqpacket_end *s = seqpacket_of(end);
+    if (s->split || span->count == 1 || span->length == 0 || span->length > end->channel.message_max) {
+        int alone = seqpacket_send(end, span->at, span->length, deadline_ns);
+        return alone ? alone : 1;
+    }
+    int flags = MSG_NOSIGNAL | (deadline_ns ? 0 : MSG_DONTWAIT), err = may_block(deadline_ns);
+    while (!err) {
+        int sent = lab_packets_send(s->fd, span, flags);
+        if (sent > 0)
+            return sent;
+        err = lab_blocking_interrupted(deadline_ns);
+    }
+    if (err == -EAGAIN)
+        return err;
+    if (err == -EPIPE)
+        return lab_refuse(EPIPE, "the receiving end of channel %u is gone", end->channel.id);
+    return lab_fail(-err, "cannot send on the socket of channel %u", end->channel.id);
+}
+
+static int cannot_receive(const struct seqpacket_end *s, int err)
+{
+    if (err == -EAGAIN)
+        return err;
+    if (err == -EPIPE)
+        return lab_refuse(EPIPE, "the sending end of channel %u is gone", s->end.channel.id);
+    return lab_fail(-err, "cannot receive from the socket of channel %u", s->end.channel.id);
+}
+
 /* One packet: its whole size, even where `room` is smaller, or -errno. `ret_rest` is set on a split channel. */
 static ssize_t packet_recv(struct seqpacket_end *s, uint32_t *ret_rest, void *to, size_t room, uint64_t deadline_ns)
 {
@@ -163,11 +195,7 @@ static ssize_t packet_recv(struct seqpacket_end *s, uint32_t *ret_rest, void *to
             return n;
         err = n == 0 ? -EPIPE : lab_blocking_interrupted(deadline_ns);
     }
-    if (err == -EAGAIN)
-        return err;
-    if (err == -EPIPE)
-        return lab_refuse(EPIPE, "the sending end of channel %u is gone", s->end.channel.id);
-    return lab_fail(-err, "cannot receive from the socket of channel %u", s->end.channel.id);
+    return cannot_receive(s, err);
 }
 
 static int too_long(size_t length, size_t room)
@@ -226,6 +254,27 @@ static ssize_t seqpacket_recv(struct lab_end *end, void *to, size_t room, uint64
     return n > (ssize_t)room ? too_long((size_t)n, room) : n;
 }
 
+/* In places that are too short for some messages they come one by one: one that is cut must take none along. */
+static int seqpacket_recv_many(struct lab_end *end, void *to, size_t stride, uint32_t want, uint64_t deadline_ns, uint32_t *ret_lengths)
+{
+    struct seqpacket_end *s = seqpacket_of(end);
+    if (s->split || want == 1 || stride < end->channel.message_max) {
+        ssize_t alone = seqpacket_recv(end, to, stride, deadline_ns);
+        if (alone < 0)
+            return (int)alone;
+        ret_lengths[0] = (uint32_t)alone;
+        return 1;
+    }
+    int err = may_block(deadline_ns);
+    while (!err) {
+        int got = lab_packets_receive(s->fd, to, stride, want, deadline_ns ? 0 : MSG_DONTWAIT, ret_lengths);
+        if (got > 0)
+            return got;
+        err = got == 0 ? -EPIPE : lab_blocking_interrupted(deadline_ns);
+    }
+    return cannot_receive(s, err);
+}
+
 const struct lab_transport_ops lab_ops_unix_seqpacket = {
     .name = "unix-seqpacket",
     .end_bytes = sizeof(struct seqpacket_end),
@@ -235,4 +284,6 @@ const struct lab_transport_ops lab_ops_unix_seqpacket = {
     .close = seqpacket_close,
     .send = seqpacket_send,
     .recv = seqpacket_recv,
+    .send_many = seqpacket_send_many,
+    .recv_many = seqpacket_recv_many,
 };

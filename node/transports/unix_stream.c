@@ -33,4 +33,5 @@ static int unix_stream_provision(const struct lab_channel *channel, struct lab_w
 const struct lab_transport_ops lab_ops_unix_stream = {
     .name = "unix-stream", .end_bytes = sizeof(struct lab_stream), .provision = unix_stream_provision, .retire = lab_wire_retire,
     .open = lab_stream_open, .close = lab_stream_close, .send = lab_stream_send, .recv = lab_stream_recv,
+    .send_many = lab_stream_send_many, .recv_many = lab_stream_recv_many,
 };

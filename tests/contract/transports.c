@@ -194,6 +194,7 @@ static void what_a_transport_cannot_do_is_refused(void **state)
     bad.wait = LAB_WAIT_FUTEX;
     lab_assert_fails(lab_end_open(&bad, LAB_TX, &wire, NULL, 0, &end), ENOTSUP);
     bad = channel;
+    bad.transport = lab_transport_named("posix-mq");
     bad.batch = 2;
     lab_assert_fails(lab_end_open(&bad, LAB_TX, &wire, NULL, 0, &end), ENOTSUP);
     bad = channel;

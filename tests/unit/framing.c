@@ -25,10 +25,10 @@ struct half {
     int bare;
 };
 
-static struct half half_open(const char *transport, enum lab_role role, uint32_t message_max)
+static struct half half_open_batch(const char *transport, enum lab_role role, uint32_t message_max, uint32_t batch)
 {
     struct half half = {.channel = {
-        .transport = lab_transport_named(transport), .wait = LAB_WAIT_BLOCK, .message_max = message_max, .window = 1, .batch = 1,
+        .transport = lab_transport_named(transport), .wait = LAB_WAIT_BLOCK, .message_max = message_max, .window = batch, .batch = batch,
     }};
     struct lab_wire wire;
     assert_non_null(half.channel.transport);
@@ -36,6 +36,11 @@ static struct half half_open(const char *transport, enum lab_role role, uint32_t
     lab_assert_ok(lab_end_open(&half.channel, role, &wire, NULL, lab_now_ns() + LAB_NS_PER_S, &half.end));
     half.bare = wire.fd[!role];
     return half;
+}
+
+static struct half half_open(const char *transport, enum lab_role role, uint32_t message_max)
+{
+    return half_open_batch(transport, role, message_max, 1);
 }
 
 static void half_close(struct half *half)
@@ -213,6 +218,70 @@ static void a_message_cut_and_never_read_on_breaks_the_sending_end(void **state)
     }
 }
 
+/* ---- several messages together ---- */
+
+static void messages_read_together_are_whole_whatever_pieces_they_come_in(void **state)
+{
+    (void)state;
+    static const uint32_t lengths[] = {8, 1, 100, 99, 8, 3000, 5000, 4096, 4092, 9000, 64, 64, 64, 0, 12};
+    enum { COUNT = sizeof lengths / sizeof *lengths, BATCH = 4, PLACE = 9000 };
+    static unsigned char stream[COUNT * (PLACE + HEAD)], places[BATCH * PLACE];
+    size_t size = 0;
+    for (size_t i = 0; i < COUNT; i++)
+        size += frame(stream + size, lengths[i], (unsigned char)i);
+    static const size_t steps[] = {1, 3, 67, 68, 4095, 4100, 60000};
+    enum { STEPS = sizeof steps / sizeof *steps };
+    for (size_t i = 0; i < STEPS * STREAMS; i++) {
+        struct half half = half_open_batch(streams[i / STEPS], LAB_RX, PLACE, BATCH);
+        size_t received = 0, step = steps[i % STEPS];
+        for (size_t at = 0; at < size; at += step) {
+            uint32_t length[BATCH];
+            size_t count = size - at < step ? size - at : step;
+            int got;
+            assert_int_equal(write(half.bare, stream + at, count), count);
+            while ((got = half.end->ops->recv_many(half.end, places, PLACE, BATCH, 0, length)) != -EAGAIN) {
+                assert_in_range(got, 1, BATCH);
+                for (int m = 0; m < got; m++, received++) {
+                    assert_true(received < COUNT);
+                    assert_int_equal(length[m], lengths[received]);
+                    assert_true(counts_from(places + m * PLACE, length[m], (unsigned char)received));
+                }
+            }
+        }
+        assert_int_equal(received, COUNT);
+        half_close(&half);
+    }
+}
+
+/* What is gathered is more than the pipe has room for, and the deadline passes inside a message: that one is finished, and those behind it
+ * were not sent. */
+static void of_messages_written_together_only_the_one_that_was_begun_is_finished(void **state)
+{
+    (void)state;
+    enum { LENGTH = 100, BATCH = 64, ROOM = 4096, FITS = ROOM / (HEAD + LENGTH), FINISHED = (FITS + 1) * (HEAD + LENGTH) };
+    struct half half = half_open_batch("pipe", LAB_TX, LENGTH, BATCH);
+    assert_int_equal(fcntl(half.bare, F_SETPIPE_SZ, ROOM), ROOM);
+    static unsigned char messages[BATCH * LENGTH], expected[BATCH * (HEAD + LENGTH)], read_back[FINISHED];
+    for (size_t i = 0; i < BATCH; i++) {
+        unsigned char *framed = expected + i * (HEAD + LENGTH);
+        frame(framed, LENGTH, (unsigned char)i);
+        memcpy(messages + i * LENGTH, framed + HEAD, LENGTH);
+    }
+    const struct lab_span span = {.at = messages, .stride = LENGTH, .length = LENGTH, .count = BATCH};
+    uint64_t deadline_ns = lab_now_ns() + 2 * LAB_NS_PER_MS;
+    struct late_reader reader = {half.bare, deadline_ns + 30 * LAB_NS_PER_MS, FINISHED, read_back, 0};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, read_late, &reader), 0);
+    assert_int_equal(half.end->ops->send_many(half.end, &span, deadline_ns), FITS + 1);
+    pthread_join(thread, NULL);
+    assert_int_equal(reader.got, FINISHED);
+    assert_memory_equal(read_back, expected, FINISHED);
+    int more = 0;
+    assert_int_equal(ioctl(half.bare, FIONREAD, &more), 0);
+    assert_int_equal(more, 0);
+    half_close(&half);
+}
+
 /* ---- unix-seqpacket ---- */
 
 static void send_part(int fd, uint32_t rest, const unsigned char *bytes, size_t count)
@@ -319,6 +388,8 @@ int main(void)
         cmocka_unit_test(a_pipe_that_ends_inside_a_message_is_a_peer_that_is_gone),
         cmocka_unit_test(a_message_cut_by_the_senders_deadline_is_finished_when_the_receiver_reads_on),
         cmocka_unit_test(a_message_cut_and_never_read_on_breaks_the_sending_end),
+        cmocka_unit_test(messages_read_together_are_whole_whatever_pieces_they_come_in),
+        cmocka_unit_test(of_messages_written_together_only_the_one_that_was_begun_is_finished),
         cmocka_unit_test(a_short_message_is_one_bare_packet),
         cmocka_unit_test(a_long_message_arrives_part_by_part_and_nothing_is_lost_between),
         cmocka_unit_test(parts_of_a_message_that_is_too_long_are_skipped),
