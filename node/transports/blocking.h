@@ -16,7 +16,7 @@
 
 #include "base/alarm.h"
 #include "base/clock.h"
-#include "shm/wait.h"
+#include "node/transport.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -25,18 +25,27 @@
 /* A message of which a part has left must be finished, or the channel is lost: it has this much longer than its deadline. */
 #define LAB_BLOCKING_GRACE_NS LAB_NS_PER_S
 
+/* So often a call that waits looks whether its launch was given up (lab_ends_abandoned). */
+enum { LAB_BLOCKING_SLICE_MS = 50 };
+
+/* 0: it has not, -EAGAIN: the deadline has passed, -ECANCELED: there is nothing more to wait for. */
+static inline int lab_blocking_waits(uint64_t deadline_ns)
+{
+    if (!deadline_ns || !lab_ns_until(deadline_ns))
+        return -EAGAIN;
+    return lab_ends_abandoned ? -ECANCELED : 0;
+}
+
 /* 0 when the descriptor is ready, -EAGAIN at the deadline, or -errno. */
 static inline int lab_blocking_poll(int fd, short events, uint64_t deadline_ns)
 {
     struct pollfd ready = {.fd = fd, .events = events};
-    int count;
-    while ((count = poll(&ready, 1, deadline_ns ? lab_ms_until(deadline_ns) : 0)) <= 0) {
-        if (count < 0 && errno != EINTR)
-            return -errno;
-        if (!deadline_ns || !lab_ns_until(deadline_ns))
-            return -EAGAIN;
+    int count, err = 0, left_ms = deadline_ns ? lab_ms_until(deadline_ns) : 0;
+    while (!err && (count = poll(&ready, 1, left_ms < LAB_BLOCKING_SLICE_MS ? left_ms : LAB_BLOCKING_SLICE_MS)) <= 0) {
+        err = count < 0 && errno != EINTR ? -errno : lab_blocking_waits(deadline_ns);
+        left_ms = lab_ms_until(deadline_ns);
     }
-    return 0;
+    return err;
 }
 
 /* Before the call: 0, it may be made, and block until the deadline; or -EAGAIN for a deadline of 0 where it would block; or -errno. */
@@ -48,8 +57,9 @@ static inline int lab_blocking_begin(int fd, short events, enum lab_wait wait, u
 /* After a call that blocks has failed: 0 to call again, -EAGAIN at the deadline, -EPIPE when the other side is gone, else -errno. */
 static inline int lab_blocking_interrupted(uint64_t deadline_ns)
 {
-    if (errno == EINTR)
-        return lab_ns_until(deadline_ns) ? 0 : -EAGAIN;
+    /* EAGAIN: a socket whose calls block for a slice only, or that must not block now. */
+    if (errno == EINTR || errno == EAGAIN)
+        return lab_blocking_waits(deadline_ns);
     /* A Unix socket whose other side closed with messages unread says ECONNRESET. */
     return errno == ECONNRESET ? -EPIPE : -errno;
 }

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "node/transports/blocking.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -15,6 +16,20 @@
 #include <unistd.h>
 
 enum { PREFIX = sizeof(uint32_t), TOGETHER = 64 << 10 };
+
+/* The length before a message, the same on every machine. */
+static void put_length(unsigned char *to, uint32_t length)
+{
+    uint32_t little = htole32(length);
+    memcpy(to, &little, PREFIX);
+}
+
+static uint32_t length_at(const unsigned char *at)
+{
+    uint32_t little;
+    memcpy(&little, at, PREFIX);
+    return le32toh(little);
+}
 
 static struct lab_stream *stream_of(struct lab_end *end)
 {
@@ -144,12 +159,12 @@ int lab_stream_send(struct lab_end *end, const void *message, size_t length, uin
     int err = check_send(s, length);
     if (err)
         return err;
-    uint32_t prefix = (uint32_t)length;
-    struct iovec pieces[2] = {{&prefix, PREFIX}, {(void *)(uintptr_t)message, length}};
+    unsigned char prefix[PREFIX], frame[PIPE_BUF];
+    struct iovec pieces[2] = {{prefix, PREFIX}, {(void *)(uintptr_t)message, length}};
     struct batch batch = {.at = pieces, .count = 2, .framed = PREFIX + length, .left = PREFIX + length, .whole = PREFIX + length};
-    unsigned char frame[PIPE_BUF];
+    put_length(prefix, (uint32_t)length);
     if (batch.whole <= PIPE_BUF) {
-        memcpy(frame, &prefix, PREFIX);
+        memcpy(frame, prefix, PREFIX);
         memcpy(frame + PREFIX, message, length);
         pieces[0] = (struct iovec){frame, batch.whole};
         batch.count = 1;
@@ -171,7 +186,7 @@ int lab_stream_send_many(struct lab_end *end, const struct lab_span *span, uint6
         return err;
     size_t framed = PREFIX + span->length, whole = 0;
     for (uint32_t i = 0; i < span->count && whole + framed <= s->together; i++, whole += framed) {
-        memcpy(s->stash + whole, &span->length, PREFIX);
+        put_length(s->stash + whole, span->length);
         memcpy(s->stash + whole + PREFIX, span->at + i * span->stride, span->length);
     }
     struct iovec piece = {s->stash, whole};
@@ -233,9 +248,7 @@ static int begin_next(struct lab_stream *s, unsigned char *to, size_t room, uint
         s->stashed += (size_t)n - body;
         body -= beyond;
 
-        uint32_t length;
-        memcpy(&length, s->stash, PREFIX);
-        if (s->stashed == PREFIX && length == guess) {
+        if (s->stashed == PREFIX && length_at(s->stash) == guess) {
             stash_add(s, after, beyond);
             *ret_got = body;
             return 0;
@@ -288,8 +301,7 @@ ssize_t lab_stream_recv(struct lab_end *end, void *to, size_t room, uint64_t dea
     if (err)
         return err;
 
-    uint32_t length;
-    memcpy(&length, s->stash + s->begin, PREFIX);
+    uint32_t length = length_at(s->stash + s->begin);
     if (length > end->channel.message_max)
         return lab_refuse(EBADMSG, "a message of %u bytes on channel %u, which is for %u", length, end->channel.id,
                           end->channel.message_max);
@@ -309,7 +321,9 @@ ssize_t lab_stream_recv(struct lab_end *end, void *to, size_t room, uint64_t dea
     while (got < length) {
         ssize_t n = read_more(s, (unsigned char *)to + got, length - got, deadline_ns);
         if (n == -EAGAIN) {
-            stash_add(s, &length, PREFIX);
+            unsigned char prefix[PREFIX];
+            put_length(prefix, length);
+            stash_add(s, prefix, PREFIX);
             stash_add(s, to, got);
         }
         if (n < 0)
@@ -322,9 +336,9 @@ ssize_t lab_stream_recv(struct lab_end *end, void *to, size_t room, uint64_t dea
 /* Hands over the messages that are whole in the stash: how many. */
 static int take_stashed(struct lab_stream *s, unsigned char *to, size_t stride, uint32_t want, uint32_t *ret_lengths)
 {
-    uint32_t count = 0, length;
+    uint32_t count = 0;
     for (; count < want && s->stashed >= PREFIX; count++) {
-        memcpy(&length, s->stash + s->begin, PREFIX);
+        uint32_t length = length_at(s->stash + s->begin);
         if (length > s->end.channel.message_max || s->stashed - PREFIX < length)
             break;
         memcpy(to + count * stride, s->stash + s->begin + PREFIX, length);

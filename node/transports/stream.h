@@ -1,5 +1,5 @@
 /* Messages over a descriptor that carries a stream of bytes, whatever made it: a pipe, a fifo, a Unix or a TCP socket. Each message is
- * preceded by its length: 4 bytes, as the machine writes an unsigned integer (both ends are on one host).
+ * preceded by its length: 4 bytes, the least significant first.
  *
  * A message costs one system call at each side, as in a bare loop: length and message are written together, and a read takes a length and as
  * many bytes as the message before had. From a pipe it takes the length of the *next* message too, which in a stream is there already and in a

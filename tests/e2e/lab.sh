@@ -96,6 +96,8 @@ run()
     jq -e "[.cells[] | select(.launches > 0 and .integrity.sent > 0 and .integrity.sent == .integrity.received and
         .integrity.lost + .integrity.duplicated + .integrity.reordered + .integrity.corrupt == 0)] | length == $2" run.json >/dev/null ||
         complain "not every cell is whole: $(jq -c '[.cells[] | [.topology, .transport, .pattern, .verdict, .launches, .integrity]]' run.json)"
+    jq -e '[.cells[] | select(.launches > 0) | .path.proof == "over-interface" and .path.interface_bytes >= .path.payload_bytes] | all' run.json >/dev/null ||
+        complain "the interfaces prove something else: $(jq -c '[.cells[] | [.topology, .transport, .verdict, .reason, .path]]' run.json)"
     jq -e '[.environment.hosts[].name] == ["lab1", "lab2", "lab3"] and ([.cells[] | select(.scope != "remote")] | length == 0)' run.json >/dev/null ||
         complain "it did not run on three hosts: $(jq -c '[.environment.hosts[].name]' run.json)"
     sent=$(jq '[.cells[].integrity.sent] | add' run.json)
@@ -109,32 +111,32 @@ run()
 # The nodes themselves talk. Small messages are bundled by what carries them: each is at least its body.
 cat >talk.yaml <<'E'
 experiment: talk
-transport: [zmq-tcp, mpi]
+transport: [zmq-tcp, mpi, tcp]
 pattern: [pingpong, stream]
 topology: [star, ring, mesh]
 nodes: 3
 workers: 0
 size: 256
 launches: 1
-budget: 6s
+budget: 9s
 E
-run talk 12 256
+run talk 18 256
 
 # worker, shared memory, node, link, node, shared memory, worker
 cat >relay.yaml <<'E'
 experiment: relay
 transport: shm-ring
 wait: futex
-link: [zmq-tcp, mpi]
+link: [zmq-tcp, mpi, tcp]
 pattern: [pingpong, stream]
 topology: [star, ring, mesh]
 nodes: 3
 workers: 1
 size: 256
 launches: 1
-budget: 6s
+budget: 9s
 E
-run relay 12 256
+run relay 18 256
 
 # Two workers on each host, of which one has a neighbour elsewhere: neighbours of one host may send each other more. Large messages travel
 # in pieces.
@@ -177,8 +179,8 @@ what='--hosts'
 stand_in_for_ssh 'exec "${IPCLAB%/*}/ipclab-lab-ssh" "$host" "$@"'
 printf '10.77.0.1\n10.77.0.2:2 # two nodes\n' >hosts
 checked=$((checked + 1))
-"$IPCLAB" run --hosts hosts --topology ring --pattern pingpong --placement any --budget 2s --db db --format json talk.yaml >run.json 2>err || complain "exit code $?"
-jq -e '[.cells[] | select(.launches > 0 and .integrity.sent > 0 and .integrity.sent == .integrity.received)] | length == 2' run.json >/dev/null ||
+"$IPCLAB" run --hosts hosts --topology ring --pattern pingpong --placement any --budget 3s --db db --format json talk.yaml >run.json 2>err || complain "exit code $?"
+jq -e '[.cells[] | select(.launches > 0 and .integrity.sent > 0 and .integrity.sent == .integrity.received)] | length == 3' run.json >/dev/null ||
     complain "not every cell is whole: $(jq -c '[.cells[] | [.transport, .verdict, .reason, .integrity]]' run.json)"
 
 # ---- down ----

@@ -15,13 +15,13 @@
  * a whole slice: the hot path is one zmq_send or zmq_recv, as in a bare loop. A deadline is kept to within a slice. Threads have no connection that could be watched: they note in common who has closed. */
 #include "node/transports/zmq/zmq.h"
 
+#include "node/transports/socket.h"
+
 #include "base/clock.h"
 #include "base/error.h"
 #include "proto/batch.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netdb.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -139,26 +139,13 @@ static int ipc_provision(const struct lab_channel *channel, struct lab_wire *ret
 
 static int tcp_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
 {
-    const char *host = channel->crosses_hosts && channel->host ? channel->host : "127.0.0.1";
-    const struct addrinfo wanted = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *found;
-    int code = getaddrinfo(host, "0", &wanted, &found);
-    if (code)
-        return lab_refuse(EHOSTUNREACH, "this host's own name '%s' cannot be resolved: %s", host, gai_strerror(code));
-    struct sockaddr_in name;
-    memcpy(&name, found->ai_addr, sizeof name);
-    freeaddrinfo(found);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int err = listen_on(fd, (struct sockaddr *)&name, sizeof name, host);
-    if (err)
-        return err;
-    socklen_t size = sizeof name;
-    char text[INET_ADDRSTRLEN];
-    getsockname(fd, (struct sockaddr *)&name, &size);
-    inet_ntop(AF_INET, &name.sin_addr, text, sizeof text);
+    char place[LAB_SOCKET_PLACE];
+    int fd = lab_socket_listen(channel, place);
+    if (fd < 0)
+        return fd;
     *ret_wire = (struct lab_wire){.fd = {-1, -1}};
     ret_wire->fd[binder(channel)] = fd;
-    snprintf(ret_wire->address, sizeof ret_wire->address, "tcp://%s:%u", text, ntohs(name.sin_port));
+    snprintf(ret_wire->address, sizeof ret_wire->address, "tcp://%s", place);
     return 0;
 }
 
