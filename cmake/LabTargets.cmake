@@ -13,11 +13,14 @@ function(lab_library name)
   _lab_uses(lab_${name} PUBLIC ${arg_USES})
 endfunction()
 
-# lab_module(NAME FOLDER dir USES lib...): a shared object that a program opens when it is asked for; it finds the base
-# symbols in the program that opens it and so links none of our libraries.
+# lab_module(NAME FOLDER dir [SHARES lib...] USES lib...): a shared object that a program opens when it is asked for; it finds the base
+# symbols in the program that opens it and so links none of our libraries, but for those that it shares with programs which need not have them.
 function(lab_module name)
-  cmake_parse_arguments(arg "" "" "FOLDER;USES" ${ARGN})
+  cmake_parse_arguments(arg "" "" "FOLDER;SHARES;USES" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${arg_FOLDER}/*.c)
+  foreach(shared IN LISTS arg_SHARES)
+    list(APPEND sources $<TARGET_OBJECTS:lab_${shared}>)
+  endforeach()
   add_library(lab-${name} MODULE ${sources})
   set_target_properties(lab-${name} PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
   target_include_directories(lab-${name} PRIVATE $<TARGET_PROPERTY:lab_messages,INTERFACE_INCLUDE_DIRECTORIES>)

@@ -47,6 +47,7 @@ static const struct row rows[LAB_AXES] = {
     [LAB_AXIS_LINK] = {"link", NAME, TRANSPORTS, 0, 0},
     [LAB_AXIS_VERIFY] = {"verify", NAME, NAMES("all", "sample"), 0, 0},
     [LAB_AXIS_BACKING] = {"backing", NAME, NAMES("memfd", "posix", "file", "sysv", "hugepage"), 0, 0},
+    [LAB_AXIS_ENCRYPTION] = {"encryption", NAME, NAMES("on", "off"), 0, 0},
     [LAB_AXIS_UNIT] = {"unit", NAME, NAMES("process", "thread", "fiber"), 0, 0},
     [LAB_AXIS_RATE] = {"rate", RATE, NULL, 0, 0},
     [LAB_AXIS_ARRIVALS] = {"arrivals", NAME, NAMES("fixed", "poisson"), 0, 0},

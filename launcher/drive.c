@@ -25,6 +25,8 @@ struct drive {
     size_t runnable;
     bool limits_known, world_entered;
     uint64_t launched;
+    struct lab_curve_pair pair;  /* for this run's encrypted links, and no longer */
+    Lab__KeyPair link_keys;
 };
 
 /* ---- one launch ---- */
@@ -51,7 +53,18 @@ static char *text_of(const char *text)
     return (char *)(uintptr_t)text; /* protobuf-c's strings are not const; packing changes none */
 }
 
-static void order_cell(const struct drive *drive, const struct lab_plan_cell *cell, const struct lab_turn *turn, Lab__Cell *to)
+static int make_link_keys(struct drive *drive)
+{
+    bool wanted = false;
+    for (size_t c = 0; c < drive->spec->plan->cell_count; c++)
+        wanted = wanted || (!drive->spec->plan->cells[c].skip && drive->spec->plan->cells[c].encrypted);
+    drive->link_keys = (Lab__KeyPair)LAB__KEY_PAIR__INIT;
+    drive->link_keys.open = drive->pair.open;
+    drive->link_keys.secret = drive->pair.secret;
+    return wanted ? lab_curve_pair_make(&drive->pair) : 0;
+}
+
+static void order_cell(struct drive *drive, const struct lab_plan_cell *cell, const struct lab_turn *turn, Lab__Cell *to)
 {
     *to = (Lab__Cell)LAB__CELL__INIT;
     to->transport = text_of(cell->transport->name);
@@ -60,6 +73,7 @@ static void order_cell(const struct drive *drive, const struct lab_plan_cell *ce
     to->backing = text_of(lab_backing_name(cell->backing));
     to->spin_ns = cell->spin_ns;
     to->reliable = cell->reliable;
+    to->link_keys = cell->encrypted ? &drive->link_keys : NULL;
     to->link = text_of(cell->link ? cell->link->name : "");
     to->size_bytes = cell->size_bytes;
     to->window = cell->window;
@@ -81,7 +95,7 @@ static uint64_t deadline_of(const struct drive *drive, const struct lab_plan_cel
     return 3 * (turn->warmup_ns + turn->measure_ns) + (crowded ? 15 : 2) * LAB_NS_PER_S + cell->parties * LAB_START_WITHIN_NS;
 }
 
-static int order_make(const struct drive *drive, const struct lab_plan_cell *cell, const struct lab_turn *turn, struct order *order)
+static int order_make(struct drive *drive, const struct lab_plan_cell *cell, const struct lab_turn *turn, struct order *order)
 {
     size_t edges = cell->topology->edge_count(cell->parties);
     struct lab_edge *joined = calloc(edges + 1, sizeof *joined);
@@ -333,6 +347,8 @@ int lab_drive(const struct lab_drive_spec *spec, enum lab_drive_end *ret_end, in
     *ret_signal = 0;
     *ret_talk = NULL;
     int err = make_schedule(&drive);
+    if (!err)
+        err = make_link_keys(&drive);
     if (!err && !drive.runnable) {
         run->ended_by = "launches";
         *ret_end = LAB_DRIVE_COMPLETE;
@@ -351,6 +367,7 @@ int lab_drive(const struct lab_drive_spec *spec, enum lab_drive_end *ret_end, in
             run->failure = lab_run_string(run, lab_error_last()->text);
         err = 0;
     }
+    explicit_bzero(&drive.pair, sizeof drive.pair);
     *ret_talk = drive.talk;
     lab_schedule_free(drive.schedule);
     free(drive.cell_of);

@@ -37,6 +37,7 @@ static const struct row rows[] = {
     KEY("wait", "LIST", "the transport's first", "how an end waits: spin,yield,adaptive,futex,... (ipclab list waits)"),
     KEY("backing", "LIST", "memfd", "what shared memory is made of: memfd,posix,file,sysv,hugepage"),
     KEY("delivery", "LIST", "best-effort", "what lost connections cost: best-effort,reliable (zmq-ipc, zmq-tcp)"),
+    KEY("encryption", "LIST", "on between hosts, off within one", "of messages over zmq-tcp: on,off"),
     KEY("pattern", "LIST", "pingpong", "what is said: pingpong,stream,barrier"),
     KEY("topology", "LIST", "pair", "who talks to whom: pair,pairs,star,ring,... (ipclab list topologies)"),
     KEY("size", "LIST", "64", "message sizes: 64 or 1KiB or 8..1MiB*4"),

@@ -55,6 +55,8 @@ struct lab_plan_cell {
     bool verify_all;
     bool reliable;           /* delivery: reliable */
     const char *delivery;    /* as it was asked for, of what could do either; NULL: what is lost is a fault */
+    bool encrypted;
+    const char *encryption;  /* "on" or "off" of what crosses hosts, and of what could be either and was asked for; NULL: as all within a host, in the clear */
     bool baseline;
     char *skip;              /* owned, a sentence; NULL: it runs */
     char *note;              /* owned, a sentence on how it runs that a reader must know; NULL: none */

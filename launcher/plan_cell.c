@@ -345,6 +345,21 @@ static int take_delivery(struct lab_plan_making *making)
     return 0;
 }
 
+/* Unless it is said otherwise, what crosses between hosts is encrypted, and what stays within one is not. */
+static int take_encryption(struct lab_plan_making *making)
+{
+    struct lab_plan_cell *cell = making->cell;
+    const struct lab_transport *carrier = cell->link ? cell->link : cell->transport;
+    const char *asked = cell->asked[LAB_AXIS_ENCRYPTION];
+    bool can = carrier->caps & LAB_CAP_ENCRYPT, wanted = asked ? strcmp(asked, "on") == 0 : can && cell->crosses_hosts;
+    if (wanted && !can)
+        return lab_plan_skip(making, "encryption: zmq-tcp encrypts, and %s does not", carrier->name);
+    cell->encrypted = wanted;
+    if ((can && asked) || cell->crosses_hosts)
+        cell->encryption = wanted ? "on" : "off";
+    return 0;
+}
+
 bool lab_plan_elsewhere(const struct lab_plan_making *making)
 {
     return making->cell->crosses_hosts && !making->site->lab;
@@ -354,7 +369,7 @@ bool lab_plan_elsewhere(const struct lab_plan_making *making)
 
 int lab_plan_cell_make(const struct lab_site *site, const struct lab_combination *combination, struct lab_plan_cell *ret_cell)
 {
-    static int (*const steps[])(struct lab_plan_making *) = {check_version, take_names, take_wait, take_spin_limit, take_unit, take_shape, take_depth, take_delivery, lab_plan_back, lab_plan_place};
+    static int (*const steps[])(struct lab_plan_making *) = {check_version, take_names, take_wait, take_spin_limit, take_unit, take_shape, take_depth, take_delivery, take_encryption, lab_plan_back, lab_plan_place};
     struct lab_plan_making making = {site, combination, ret_cell};
     *ret_cell = (struct lab_plan_cell){0};
     take_asked(&making);
@@ -412,7 +427,7 @@ bool lab_plan_cell_same(const struct lab_plan_cell *a, const struct lab_plan_cel
     if (!a->skip)
         return a->transport == b->transport && a->link == b->link && a->pattern == b->pattern && a->topology == b->topology &&
                a->wait == b->wait && a->unit == b->unit && a->backing == b->backing && a->verify_all == b->verify_all && a->reliable == b->reliable &&
-               !a->delivery == !b->delivery;
+               !a->delivery == !b->delivery && a->encrypted == b->encrypted;
     for (enum lab_axis axis = 0; axis < LAB_AXES; axis++) {
         const char *of_a = a->asked[axis] ? a->asked[axis] : "", *of_b = b->asked[axis] ? b->asked[axis] : "";
         if (!lab_axis_numeric(axis) && strcmp(of_a, of_b) != 0)

@@ -40,6 +40,7 @@ static bool same_line(const struct lab_plan_cell *a, const struct lab_plan_cell 
     bool asked = a->asked[LAB_AXIS_WINDOW] && b->asked[LAB_AXIS_WINDOW];
     return same_group(a, b) && a->transport == b->transport && a->link == b->link && a->wait == b->wait && a->spin_ns == b->spin_ns &&
            a->unit == b->unit && a->backing == b->backing && a->batch == b->batch && a->verify_all == b->verify_all && !a->delivery == !b->delivery && a->reliable == b->reliable &&
+           a->encryption == b->encryption &&
            a->baseline == b->baseline &&
            !a->asked[LAB_AXIS_WINDOW] == !b->asked[LAB_AXIS_WINDOW] && (!asked || a->window == b->window);
 }
@@ -96,6 +97,8 @@ static void put_line(struct printing *printing, size_t from)
         used += (size_t)snprintf(text + used, sizeof text - used, "  verify sample");
     if (first->delivery && used < sizeof text)
         used += (size_t)snprintf(text + used, sizeof text - used, "  delivery %s", first->delivery);
+    if (first->encryption && used < sizeof text)
+        used += (size_t)snprintf(text + used, sizeof text - used, "  encryption %s", first->encryption);
     if (first->baseline && used < sizeof text)
         snprintf(text + used, sizeof text - used, "  (baseline)");
     size_t column = (size_t)fprintf(printing->to, "  %-*s  %-*s  ", printing->label_width, label_of(first, label),

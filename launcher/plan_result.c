@@ -19,6 +19,8 @@ static const char *options_of(struct lab_run *run, const struct lab_plan_cell *c
         used += snprintf(text + used, sizeof text - (size_t)used, ", \"spin_limit_ns\": %llu", (unsigned long long)cell->spin_ns);
     if (cell->delivery)
         used += snprintf(text + used, sizeof text - (size_t)used, ", \"delivery\": \"%s\"", cell->delivery);
+    if (cell->encryption)
+        used += snprintf(text + used, sizeof text - (size_t)used, ", \"encryption\": \"%s\"", cell->encryption);
     if (!cell->verify_all)
         used += snprintf(text + used, sizeof text - (size_t)used, ", \"verify\": \"sample\"");
     snprintf(text + used, sizeof text - (size_t)used, "}");

@@ -23,6 +23,7 @@
 #ifndef LAB_NODE_TRANSPORT_H
 #define LAB_NODE_TRANSPORT_H
 
+#include "proto/curve/curve.h" /* struct lab_curve_pair: keys of what is encrypted */
 #include "shm/backing.h" /* enum lab_backing: what shared memory is made of */
 #include "shm/span.h" /* struct lab_span: messages that are written or read in place */
 #include "shm/wait.h" /* enum lab_wait: how an end waits for the other side */
@@ -55,6 +56,7 @@ enum lab_capability {
     LAB_CAP_PIECES = 1 << 15,  /* a message that has begun to leave cannot be taken back: `send` may have to wait for the receiver, whatever its deadline */
     LAB_CAP_CALLED = 1 << 16,  /* its library moves messages only while it is called: what was sent may wait for the sender's next operation */
     LAB_CAP_RELIABLE = 1 << 17,/* its connections may be lost and come back, and a channel may outlive them: lab_channel.reliable */
+    LAB_CAP_ENCRYPT = 1 << 18, /* what it sends may be encrypted: lab_channel.keys */
 };
 
 struct lab_transport {
@@ -103,6 +105,7 @@ struct lab_channel {
     bool reliable;        /* LAB_CAP_RELIABLE: nothing lost, nothing twice, order kept, also over lost connections and new lives of an end
                              (proto/reliable.h). Such an end does not say that the other one is gone: it waits for it to come back */
     struct lab_reliable_memory *memory; /* reliable: where this end keeps what a later life needs to go on; NULL: it forgets */
+    struct lab_curve_pair keys; /* LAB_CAP_ENCRYPT: of both ends, the same for all channels of a run; empty: it goes in the clear */
     const char *host;     /* where the RX node can be reached from other hosts; NULL: this host only */
 };
 

@@ -4,6 +4,7 @@
 #include "node/lane/lane.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,9 @@ static int check(const Lab__Assign *assign, uint32_t node)
     if (cell->size_bytes < 8 || cell->size_bytes > INT32_MAX / 2 || !cell->window || cell->window > WINDOW_MAX || !cell->batch)
         return lab_refuse(EPROTO, "messages of %llu bytes, %u in flight, %u at once: not possible", (unsigned long long)cell->size_bytes,
                           cell->window, cell->batch);
+    const Lab__KeyPair *keys = cell->link_keys;
+    if (keys && (strlen(keys->open) != LAB_CURVE_KEY - 1 || strlen(keys->secret) != LAB_CURVE_KEY - 1))
+        return lab_refuse(EPROTO, "keys of %zu and %zu letters", strlen(keys->open), strlen(keys->secret));
     for (size_t e = 0; e < assign->n_edges; e++)
         if (assign->edges[e]->client >= parties || assign->edges[e]->server >= parties)
             return lab_refuse(EPROTO, "edge %zu joins parties %u and %u of %u", e, assign->edges[e]->client, assign->edges[e]->server, parties);
@@ -65,6 +69,18 @@ struct flow {
     uint32_t size, window, batch;
 };
 
+/* A pair that is too long is none: check() has looked. */
+static struct lab_curve_pair keys_for(const struct maker *m, const struct lab_transport *transport)
+{
+    struct lab_curve_pair keys = {0};
+    const Lab__KeyPair *told = m->assign->cell->link_keys;
+    if (told && transport->caps & LAB_CAP_ENCRYPT) {
+        snprintf(keys.open, sizeof keys.open, "%s", told->open);
+        snprintf(keys.secret, sizeof keys.secret, "%s", told->secret);
+    }
+    return keys;
+}
+
 static struct lab_channel channel_for(const struct maker *m, const struct lab_transport *transport, uint32_t number, uint32_t message_max,
                                       const struct flow *flow)
 {
@@ -73,6 +89,7 @@ static struct lab_channel channel_for(const struct maker *m, const struct lab_tr
         .window = flow->window, .batch = transport->caps & LAB_CAP_BATCH ? flow->batch : 1,
         .backing = transport->caps & LAB_CAP_BACKING ? m->backing : LAB_BACKING_MEMFD, .spin_ns = m->assign->cell->spin_ns,
         .reliable = m->assign->cell->reliable && transport->caps & LAB_CAP_RELIABLE,
+        .keys = keys_for(m, transport),
     };
 }
 

@@ -91,6 +91,7 @@ static void brief_end(struct briefing *briefing, const struct lab_launch_run *la
     end.sharing = channel->sharing;
     end.seat = seat;
     end.reliable = channel->reliable;
+    end.encrypted = channel->keys.open[0] != '\0';
     *ret_end = end;
 }
 

@@ -33,6 +33,7 @@ enum {
     PIECES = LAB_CAP_PIECES,
     CALLED = LAB_CAP_CALLED,
     RELIABLE = LAB_CAP_RELIABLE,
+    ENCRYPT = LAB_CAP_ENCRYPT,
     SPIN = LAB_WAIT_BIT(LAB_WAIT_SPIN),
     YIELD = LAB_WAIT_BIT(LAB_WAIT_YIELD),
     ADAPTIVE = LAB_WAIT_BIT(LAB_WAIT_ADAPTIVE),
@@ -157,6 +158,8 @@ static int check(const struct lab_channel *channel)
     }
     if (channel->reliable && !(card->caps & LAB_CAP_RELIABLE))
         return lab_refuse(ENOTSUP, "the transport '%s' cannot deliver reliably beyond its connection", card->name);
+    if (channel->keys.open[0] && !(card->caps & LAB_CAP_ENCRYPT))
+        return lab_refuse(ENOTSUP, "the transport '%s' encrypts nothing", card->name);
     if (channel->message_max == 0 || channel->message_max > card->message_max)
         return lab_refuse(EMSGSIZE, "the transport '%s' carries messages of 1 to %llu bytes, not %u", card->name,
                           (unsigned long long)card->message_max, channel->message_max);

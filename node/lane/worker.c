@@ -91,7 +91,7 @@ static void drop_end(const Lab__End *told)
 }
 
 /* Takes the descriptor over, also when it fails: a thread of a node would keep it until the run ends. */
-static int open_end(const Lab__End *told, uint32_t epoch, enum lab_role role, struct lab_end *partner, uint64_t deadline_ns, struct lab_end **ret_end)
+static int open_end(const Lab__End *told, const Lab__KeyPair *keys, uint32_t epoch, enum lab_role role, struct lab_end *partner, uint64_t deadline_ns, struct lab_end **ret_end)
 {
     const struct lab_transport *transport = lab_transport_named(told->transport);
     struct lab_channel channel = {
@@ -100,6 +100,10 @@ static int open_end(const Lab__End *told, uint32_t epoch, enum lab_role role, st
         .rank = {told->tx_rank, told->rx_rank}, .seats = {told->tx_seats, told->rx_seats}, .sharing = (enum lab_sharing)told->sharing,
         .spin_ns = told->spin_ns, .reliable = told->reliable,
     };
+    if (told->encrypted && keys) {
+        snprintf(channel.keys.open, sizeof channel.keys.open, "%s", keys->open);
+        snprintf(channel.keys.secret, sizeof channel.keys.secret, "%s", keys->secret);
+    }
     int err = transport ? lab_wait_named(told->wait, &channel.wait) : lab_refuse(EPROTO, "there is no transport named '%s' here", told->transport);
     if (!err)
         err = lab_backing_named(told->backing, &channel.backing);
@@ -131,7 +135,7 @@ static int open_lane(const struct lab_worker *worker, const Lab__Side *side, enu
         .receiver = role == LAB_TX ? side->peer : task->party, .channel = told->channel,
     };
     struct lab_end *end;
-    int err = open_end(told, task->epoch, role, partner, task->deadline_ns, &end);
+    int err = open_end(told, task->cell->link_keys, task->epoch, role, partner, task->deadline_ns, &end);
     if (err)
         return err;
     err = lab_lane_init(ret_lane, end, size, (uint16_t)sender, task->cell->seed, task->cell->verify_all, side->envelope ? &envelope : NULL);

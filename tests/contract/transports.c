@@ -46,6 +46,9 @@ static size_t count_left(void)
     return count_lines("/proc/sysvipc/shm") + count_lines("/proc/sysvipc/msg") + count_entries("/dev/shm") + count_entries(room);
 }
 
+/* Of all channels, when the contract is that of what is encrypted. */
+static struct lab_curve_pair keys;
+
 static struct lab_channel channel_of(const struct scene *scene)
 {
     static uint32_t id;
@@ -58,6 +61,7 @@ static struct lab_channel channel_of(const struct scene *scene)
         .window = scene->scenario->window,
         .batch = scene->scenario->batch,
         .crosses_nodes = scene->transport->caps & LAB_CAP_NODES,
+        .keys = keys,
         .rank = {[LAB_TX] = 0, [LAB_RX] = 1},
     };
 }
@@ -234,6 +238,8 @@ int main(int argc, char **argv)
 {
     const char *only = argc > 1 ? argv[1] : NULL, *rank = getenv("PMI_RANK");
     bool seam = only && strcmp(only, "seam") == 0; /* what is no transport's own */
+    if (argc > 2 && strcmp(argv[2], "encrypted") == 0)
+        lab_assert_ok(lab_curve_pair_make(&keys));
     if (only && !seam && !lab_transport_named(only)) {
         fprintf(stderr, "there is no transport '%s'\n", only);
         return 2;

@@ -85,6 +85,36 @@ for word in "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$(u
     [ -n "$word" ] && ! grep -aqF "$word" wire || complain "'$word' is on the wire"
 done
 
+# ---- the links: what a message between hosts looks like (proto/data.proto) to who reads along ----
+# capture WAY: of a run with such links.
+capture()
+{
+    what="encryption $1"
+    checked=$((checked + 1))
+    : >tcpdump.err
+    tcpdump -i ipclab0 -s 0 -U -w wire 2>tcpdump.err &
+    tcpdump=$!
+    await capturing
+    # shellcheck disable=SC2086
+    "$IPCLAB" run --lab talk.yaml --transport zmq-tcp $2 --budget 1s --db db --format json >run.json 2>err || complain "exit code $?"
+    kill -INT "$tcpdump"
+    wait "$tcpdump"
+    jq -e --arg way "$1" '.cells | length == 1 and .[0].options.encryption == $way and .[0].integrity.sent == .[0].integrity.received' run.json >/dev/null ||
+        complain "it is not whole, or does not say how it ran: $(jq -c '.cells[] | [.options, .verdict, .reason]' run.json)"
+}
+# run, epoch, sender, receiver and the next tag, each in its place
+envelopes() { grep -aPc '\x09.{8}\x15.{4}\x1d.{4}\x25.{4}\x29' wire; }
+capture on ''
+[ "$(envelopes)" -eq 0 ] || complain "$(envelopes) messages can be read on the wire"
+grep -aq CURVE wire || complain 'nobody offered CURVE'
+! holds wire || complain 'a secret is on the wire'
+capture on '--delivery reliable'
+[ "$(envelopes)" -eq 0 ] && grep -aq CURVE wire || complain "$(envelopes) messages of reliable delivery can be read on the wire"
+capture off '--encryption off'
+[ "$(envelopes)" -gt 9 ] || complain "only $(envelopes) messages can be read on the wire: whoever looks is blind"
+"$IPCLAB" run --lab talk.yaml --transport zmq-tcp --encryption on,off --budget 2s --launches 2 --db db >out 2>err || complain "both ways: exit code $?"
+grep -q 'encryption on' out && grep -q 'encryption off' out || complain 'the figures do not say which is which'
+
 # ---- a list of hosts, over what stands for ssh: the same keys, through its standard input ----
 what='through ssh'
 # shellcheck disable=SC2016

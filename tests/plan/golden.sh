@@ -15,7 +15,7 @@ export TMPDIR
 # Only the keys that a plan decides: the others belong to measuring.
 cell_keys()
 {
-    grep -E '^ *"(id|transport|link|wait|pattern|topology|workload|window|batch|delivery|size_bytes|nodes|workers|placement|unit|scope|reason)":' |
+    grep -E '^ *"(id|transport|link|wait|pattern|topology|workload|window|batch|delivery|encryption|size_bytes|nodes|workers|placement|unit|scope|reason)":' |
         sed -e 's/^ *//' -e 's/,$//' | awk '/^"id"/ { if (line) print line; line = $0; next } { line = line ", " $0 } END { print line }'
 }
 

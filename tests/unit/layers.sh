@@ -14,15 +14,15 @@ proto/curve    base proto/curve
 proto/bus      base proto proto/curve proto/bus
 observe        base observe
 report         base report
-node           base shm proto observe node node/lane node/patterns
-node/lane      base shm proto observe node node/lane
-node/patterns  base shm proto observe node node/lane node/patterns
-node/transports     base shm proto observe node node/lane node/transports
+node           base shm proto proto/curve observe node node/lane node/patterns
+node/lane      base shm proto proto/curve observe node node/lane
+node/patterns  base shm proto proto/curve observe node node/lane node/patterns
+node/transports     base shm proto proto/curve observe node node/lane node/transports
 node/transports/zmq base shm proto proto/curve observe node node/lane node/transports node/transports/zmq
-node/transports/mpi base shm proto observe node node/lane node/transports node/transports/mpi
-node/transports/ck  base shm proto observe node node/lane node/transports node/transports/ck
-node/transports/ucx base shm proto observe node node/lane node/transports node/transports/ucx
-node/transports/nng base shm proto observe node node/lane node/transports node/transports/nng
+node/transports/mpi base shm proto proto/curve observe node node/lane node/transports node/transports/mpi
+node/transports/ck  base shm proto proto/curve observe node node/lane node/transports node/transports/ck
+node/transports/ucx base shm proto proto/curve observe node node/lane node/transports node/transports/ucx
+node/transports/nng base shm proto proto/curve observe node node/lane node/transports node/transports/nng
 node/hazards   base shm node/hazard.h node/hazards
 node/agent     base shm proto proto/curve proto/bus observe node node/lane node/agent
 node/main      base shm sweep proto proto/curve proto/bus observe node node/lane node/agent

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "node/transports/zmq/sealed.h"
 #include "proto/reliable_frame.h"
 
 #include <errno.h>
@@ -417,7 +418,7 @@ static bool configure(const struct reliable_end *r)
     uint64_t window = 2 * ((uint64_t)channel->window + SPARE);
     int hwm = window > INT_MAX ? INT_MAX : (int)window;
     int64_t largest = (int64_t)lab_reliable_bytes(r->enveloped, channel->message_max);
-    largest = largest > HANDSHAKE_BYTES ? largest : HANDSHAKE_BYTES;
+    largest = (largest > HANDSHAKE_BYTES ? largest : HANDSHAKE_BYTES) + (channel->keys.open[0] ? LAB_ZMQ_SEAL_BYTES : 0);
     return set(r, ZMQ_LINGER, LINGER_MS) && set(r, ZMQ_SNDHWM, hwm) && set(r, ZMQ_RCVHWM, hwm) && set(r, ZMQ_RCVTIMEO, HASTE_MS) &&
            set(r, ZMQ_IMMEDIATE, 1) && set(r, ZMQ_RECONNECT_IVL, RECONNECT_MS) && set(r, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MOST_MS) &&
            set(r, ZMQ_CONNECT_TIMEOUT, CONNECT_MS) && set(r, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) && set(r, ZMQ_HEARTBEAT_TIMEOUT, LOST_AFTER_MS) &&
@@ -463,7 +464,9 @@ int lab_zmq_open_reliable(struct lab_end *end)
     int err = begin_life(r);
     r->socket = err ? NULL : zmq_socket(context, ZMQ_DEALER);
     if (!err)
-        err = r->socket && configure(r) ? attach(r) : lab_zmq_failed("cannot make", "a DEALER socket");
+        err = r->socket && configure(r) ? lab_zmq_seal(channel, end->role == LAB_RX, context, r->socket) : lab_zmq_failed("cannot make", "a DEALER socket");
+    if (!err)
+        err = attach(r);
     if (err) {
         drop(r);
         return err;

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "node/transports/zmq/sealed.h"
 #include "proto/batch.h"
 
 #include <errno.h>
@@ -170,6 +171,8 @@ static void release_context(void)
         context = NULL;
     pthread_mutex_unlock(&lock);
     if (last)
+        lab_zmq_unseal();
+    if (last)
         zmq_ctx_term(last); /* at most as long as the sockets linger */
 }
 
@@ -187,7 +190,7 @@ static bool configure(struct zmq_end *z)
     int hwm = frames > 2 * HWM_DEFAULT || channel->sharing ? (int)(frames + 1) / 2 : HWM_DEFAULT;
     /* The limit holds for ZMTP's own handshake too. */
     int64_t frame = (int64_t)(channel->batch == 1 ? channel->message_max : lab_batch_bytes(channel->message_max, channel->batch));
-    int64_t largest = frame > HANDSHAKE_BYTES ? frame : HANDSHAKE_BYTES;
+    int64_t largest = (frame > HANDSHAKE_BYTES ? frame : HANDSHAKE_BYTES) + (channel->keys.open[0] ? LAB_ZMQ_SEAL_BYTES : 0);
     bool ok = set(z->socket, ZMQ_LINGER, LINGER_MS) && set(z->socket, ZMQ_SNDHWM, hwm) && set(z->socket, ZMQ_RCVHWM, hwm) &&
               set(z->socket, ZMQ_SNDTIMEO, SLICE_MS) && set(z->socket, ZMQ_RCVTIMEO, SLICE_MS) && set(z->socket, ZMQ_IMMEDIATE, 1) &&
               set(z->socket, ZMQ_RECONNECT_IVL, -1) && zmq_setsockopt(z->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest) == 0;
@@ -279,7 +282,9 @@ static int zmq_open(struct lab_end *end, uint64_t deadline_ns)
     if (err)
         return err;
     z->socket = zmq_socket(context, kind_of(&end->channel, end->role));
-    err = z->socket && configure(z) && watch(z) ? attach(z) : failed("cannot make", "a socket");
+    err = z->socket && configure(z) && watch(z) ? lab_zmq_seal(&end->channel, end->role == binder(&end->channel), context, z->socket) : failed("cannot make", "a socket");
+    if (!err)
+        err = attach(z);
     if (err)
         drop(z);
     return err;
