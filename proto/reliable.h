@@ -156,6 +156,16 @@ static inline bool lab_reliable_tx_idle(const struct lab_reliable_tx *tx)
 bool lab_reliable_tx_due(struct lab_reliable_tx *tx, uint64_t now_ns, struct lab_reliable_frame *ret_frame);
 void lab_reliable_tx_sent(struct lab_reliable_tx *tx, uint64_t now_ns, const struct lab_reliable_frame *frame);
 
+/* Without a look at the clock: the message that was pushed last, if it is the next one and somebody looks at the clock later on. */
+static inline bool lab_reliable_tx_fresh(const struct lab_reliable_tx *tx, struct lab_reliable_frame *ret_frame)
+{
+    if (!tx->open || tx->cursor + 1 != tx->next || !tx->due_ns)
+        return false;
+    *ret_frame = (struct lab_reliable_frame){
+        .kind = LAB_RELIABLE_DATA, .tx_epoch = tx->config.epoch, .rx_epoch = tx->rx_epoch, .position = tx->cursor};
+    return true;
+}
+
 /* `acked` may have moved. What is for another life, or beyond what this end has sent, is ignored. */
 void lab_reliable_tx_heard(struct lab_reliable_tx *tx, uint64_t now_ns, const struct lab_reliable_frame *frame);
 
@@ -196,6 +206,15 @@ enum lab_reliable_verdict lab_reliable_rx_heard(struct lab_reliable_rx *rx, cons
 
 /* The application has done with everything that was delivered. */
 void lab_reliable_rx_taken(struct lab_reliable_rx *rx, uint64_t now_ns);
+
+/* As lab_reliable_rx_taken, without a look at the clock: true, unless an acknowledgement has become due, or a time for it has to be set. */
+static inline bool lab_reliable_rx_took(struct lab_reliable_rx *rx)
+{
+    if (!rx->ack_at_ns || rx->ack || rx->here || rx->next - rx->told >= rx->config.ack_every)
+        return false;
+    rx->taken = rx->next;
+    return true;
+}
 
 bool lab_reliable_rx_due(const struct lab_reliable_rx *rx, uint64_t now_ns, struct lab_reliable_frame *ret_frame);
 void lab_reliable_rx_sent(struct lab_reliable_rx *rx, const struct lab_reliable_frame *frame);

@@ -5,8 +5,8 @@
  * it has been sent, and this end, until it is acknowledged, have a share in. Sending it again shares it again.
  *
  * Everything happens within calls, none of which waits for longer than it has to: an end does what is due for itself in each of its own,
- * and one that waits does it for all ends of its thread. A sending end looks for acknowledgements once in LISTEN_EVERY messages, or when
- * its window is full. What is pushed while there is no connection waits in the window for one. */
+ * and one that waits does it for all ends of its thread. A sending end looks for acknowledgements now and then, or when its window is
+ * full. What is pushed while there is no connection waits in the window for one. */
 #include "node/transports/zmq/zmq.h"
 
 #include "base/clock.h"
@@ -15,15 +15,15 @@
 #include "proto/reliable_frame.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
 
 enum {
     SLICE_MS = 20, HASTE_MS = 1,                     /* waits between two looks at the other ends: as a rule, until both know each other */
-    SPARE = 64, ACK_EVERY = 32, LISTEN_EVERY = 16,   /* messages */
+    SPARE_MIN = 8, SPARE_MAX = 256, SPARE_BYTES = 1 << 20, /* messages beyond channel.window that may be unacknowledged */
     RECONNECT_MS = 20, RECONNECT_MOST_MS = 500, CONNECT_MS = 1000, HEARTBEAT_MS = 500, LOST_AFTER_MS = 2000, HANDSHAKE_BYTES = 4096,
+    HWM_DEFAULT = 1000,
     CLOSE_MS = 900, FAREWELL_MS = 50, LINGER_MS = 200,
 };
 #define RESEND_NS (100 * LAB_NS_PER_MS)
@@ -46,7 +46,8 @@ struct reliable_end {
     int slice_ms;              /* as the socket has it */
     struct lab_reliable_tx tx;
     struct kept *kept;         /* TX: `window` of them */
-    uint32_t unheard;          /* TX: messages since it last listened */
+    uint32_t unheard;          /* TX: messages since it last listened, ... */
+    uint32_t listen_every;     /* ... which it does so often */
     struct lab_reliable_rx rx;
     zmq_msg_t pending;         /* RX: a message that was delivered while its user was elsewhere */
     bool has_pending;
@@ -56,6 +57,15 @@ _Static_assert(sizeof(struct reliable_end) <= LAB_ZMQ_END_BYTES, "node/transport
 static _Thread_local struct reliable_end *mine;
 
 static const struct lab_transport_ops reliable_ipc, reliable_tcp;
+
+/* What was taken and is not acknowledged, or is and was not looked at, must not hold the sender back: there is room for that beyond
+ * the window. The more, the less an acknowledgement costs, which wakes an I/O thread on either side; the less, the fewer messages are
+ * kept, and fall out of the caches. Half of it is acknowledged at once, and looked for twice in that time. */
+static uint32_t spare(const struct lab_channel *channel)
+{
+    uint32_t fit = SPARE_BYTES / channel->message_max;
+    return fit < SPARE_MIN ? SPARE_MIN : fit > SPARE_MAX ? SPARE_MAX : fit;
+}
 
 static struct reliable_end *of(struct lab_end *end)
 {
@@ -100,12 +110,11 @@ static int begin_life(struct reliable_end *r)
         past = lab_reliable_recall(channel->memory);
     if (r->end.role == LAB_RX) {
         lab_reliable_rx_init(&r->rx, &(struct lab_reliable_rx_config){
-            .epoch = new_life(&past), .ack_every = ACK_EVERY, .ack_delay_ns = ACK_DELAY_NS,
+            .epoch = new_life(&past), .ack_every = spare(channel) / 2, .ack_delay_ns = ACK_DELAY_NS,
             .resumes = past.stream, .stream = past.stream, .tx_epoch = past.tx_epoch, .from = past.from});
         return 0;
     }
-    /* What is in flight, and what was taken and is not acknowledged yet. */
-    uint32_t window = channel->window + SPARE;
+    uint32_t window = channel->window + spare(channel);
     r->kept = calloc(window, sizeof *r->kept);
     if (!r->kept)
         return lab_fail(ENOMEM, "no memory for %u unacknowledged messages", window);
@@ -268,11 +277,11 @@ static void tend_all(void)
         tend(&r->end);
 }
 
-/* Until each sender knows its receiver, what one end waits for may hang on another that has to answer. */
+/* While a sender does not know its receiver, or could not send all that it has, what one end waits for may hang on another one. */
 static int slice(void)
 {
     for (const struct reliable_end *r = mine; r; r = r->next)
-        if (r->end.role == LAB_TX && !r->tx.open)
+        if (r->end.role == LAB_TX && (!r->tx.open || r->tx.cursor < r->tx.next))
             return HASTE_MS;
     return SLICE_MS;
 }
@@ -338,8 +347,14 @@ static int reliable_send(struct lab_end *end, const void *message, size_t length
         err = push(r, message, length);
     if (err)
         return err;
+    struct lab_reliable_frame frame;
+    if (++r->unheard < r->listen_every && lab_reliable_tx_fresh(&r->tx, &frame)) {
+        if (send_kept(r, &frame))
+            lab_reliable_tx_sent(&r->tx, 0, &frame);
+        return 0;
+    }
     uint64_t now = coarse_now_ns();
-    if (++r->unheard >= LISTEN_EVERY)
+    if (r->unheard >= r->listen_every)
         listen_tx(r, now);
     flush_tx(r, now);
     return 0;
@@ -385,17 +400,20 @@ static ssize_t reliable_recv(struct lab_end *end, void *to, size_t room, uint64_
     size_t size;
     if (r->finished)
         return lab_refuse(EPIPE, "the sending end of channel %u was closed", end->channel.id);
-    uint64_t now = coarse_now_ns();
-    taken(r, now); /* who asks for the next one has done with the one before */
-    flush_rx(r, now);
+    /* Who asks for the next one has done with the one before. */
+    if (r->has_pending || r->end.channel.memory || !lab_reliable_rx_took(&r->rx)) {
+        uint64_t now = coarse_now_ns();
+        taken(r, now);
+        flush_rx(r, now);
+    }
     int err = await(r, deadline_ns, &at, &size);
     if (err)
         return err;
     if (size == 0) {
         r->finished = true;
-        taken(r, now);
         r->rx.ack = true;
-        flush_rx(r, now);
+        taken(r, coarse_now_ns());
+        flush_rx(r, coarse_now_ns());
         return lab_refuse(EPIPE, "the sending end of channel %u was closed", end->channel.id);
     }
     if (size > room)
@@ -414,14 +432,16 @@ static bool set(const struct reliable_end *r, int option, int value)
 static bool configure(const struct reliable_end *r)
 {
     const struct lab_channel *channel = &r->end.channel;
-    /* What is held back is held back by the machine's window: the library's marks never are what does it. */
-    uint64_t window = 2 * ((uint64_t)channel->window + SPARE);
-    int hwm = window > INT_MAX ? INT_MAX : (int)window;
+    /* As without: both queues hold what may be unacknowledged, and the library's own default stays where it suffices. */
+    uint32_t window = channel->window + spare(channel);
+    int hwm = (int)(2 * window);
     int64_t largest = (int64_t)lab_reliable_bytes(r->enveloped, channel->message_max);
     largest = (largest > HANDSHAKE_BYTES ? largest : HANDSHAKE_BYTES) + (channel->keys.open[0] ? LAB_ZMQ_SEAL_BYTES : 0);
     return set(r, ZMQ_LINGER, LINGER_MS) && set(r, ZMQ_SNDHWM, hwm) && set(r, ZMQ_RCVHWM, hwm) && set(r, ZMQ_RCVTIMEO, HASTE_MS) &&
            set(r, ZMQ_IMMEDIATE, 1) && set(r, ZMQ_RECONNECT_IVL, RECONNECT_MS) && set(r, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MOST_MS) &&
-           set(r, ZMQ_CONNECT_TIMEOUT, CONNECT_MS) && set(r, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) && set(r, ZMQ_HEARTBEAT_TIMEOUT, LOST_AFTER_MS) &&
+           set(r, ZMQ_CONNECT_TIMEOUT, CONNECT_MS) &&
+           /* Within a host the kernel tells of a connection that has ended; and a timer costs each wait of the I/O thread. */
+           (!channel->crosses_hosts || (set(r, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) && set(r, ZMQ_HEARTBEAT_TIMEOUT, LOST_AFTER_MS))) &&
            zmq_setsockopt(r->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest) == 0;
 }
 
@@ -460,6 +480,7 @@ int lab_zmq_open_reliable(struct lab_end *end)
     r->key = (uint64_t)channel->epoch << 32 | channel->id;
     r->enveloped = channel->crosses_nodes;
     r->slice_ms = HASTE_MS;
+    r->listen_every = spare(channel) / 4;
     zmq_msg_init(&r->pending);
     int err = begin_life(r);
     r->socket = err ? NULL : zmq_socket(context, ZMQ_DEALER);
