@@ -227,6 +227,8 @@ static int shape_relay(struct lab_plan_making *making)
         return lab_plan_note(making, "%s joins the nodes; workers reach their node by %s (%s)", cell->link->name, leg_transport,
                     lab_wait_name(cell->wait));
     }
+    if (cell->transport->caps & LAB_CAP_WORLD)
+        return lab_plan_skip(making, "%s takes workers of one node: the node that would relay is not in their MPI world", cell->transport->name);
     const char *name = asked ? asked : link_transport;
     cell->link = lab_transport_named(name);
     if (!cell->link)

@@ -144,6 +144,26 @@ static int open_lane(const struct lab_worker *worker, const Lab__Side *side, enu
     return err;
 }
 
+/* The channel with the lower number first, as the other side does: an end that has to meet the other one to open (a window of MPI) does,
+ * and no circle of workers waits for each other, since all go through their edges in one order. */
+static int open_both(const struct lab_worker *worker, const Lab__Side *told, struct lab_edge_side *side)
+{
+    bool receives_first = told->rx->channel < told->tx->channel;
+    side->self = told->tx->channel == told->rx->channel;
+    int err = receives_first ? open_lane(worker, told, LAB_RX, NULL, &side->rx) : open_lane(worker, told, LAB_TX, NULL, &side->tx);
+    if (err) {
+        drop_end(receives_first ? told->tx : told->rx);
+        return err;
+    }
+    if (receives_first)
+        err = open_lane(worker, told, LAB_TX, NULL, &side->tx);
+    else
+        err = open_lane(worker, told, LAB_RX, side->self ? side->tx.end : NULL, &side->rx);
+    if (err)
+        lab_lane_fini(receives_first ? &side->rx : &side->tx);
+    return err;
+}
+
 static int open_side(struct lab_worker *worker, uint32_t i)
 {
     const Lab__Side *told = worker->task->sides[i];
@@ -167,16 +187,7 @@ static int open_side(struct lab_worker *worker, uint32_t i)
     }
     if (shared)
         return told->tx ? open_lane(worker, told, LAB_TX, NULL, &side->tx) : open_lane(worker, told, LAB_RX, NULL, &side->rx);
-    int err = open_lane(worker, told, LAB_TX, NULL, &side->tx);
-    if (err) {
-        drop_end(told->rx);
-        return err;
-    }
-    side->self = told->tx->channel == told->rx->channel;
-    err = open_lane(worker, told, LAB_RX, side->self ? side->tx.end : NULL, &side->rx);
-    if (err)
-        lab_lane_fini(&side->tx);
-    return err;
+    return open_both(worker, told, side);
 }
 
 static int open_all(struct lab_worker *worker)

@@ -3,32 +3,18 @@
 #include "node/transports/memory.h"
 
 #include "base/error.h"
-#include "shm/ring.h"
+#include "node/transports/ring_end.h"
 
-struct ring_end {
-    struct lab_end end;
+struct shm_end {
+    struct lab_ring_end ring; /* first */
     struct lab_segment segment;
-    _Alignas(64) union {
-        struct lab_ring_producer producer;
-        struct lab_ring_consumer consumer;
-    };
 };
-
-_Static_assert((int)LAB_TX == (int)LAB_RING_PRODUCER && (int)LAB_RX == (int)LAB_RING_CONSUMER, "one numbering of roles");
-
-static struct lab_ring_config config_of(const struct lab_channel *channel)
-{
-    return (struct lab_ring_config){
-        .message_max = channel->message_max, .window = channel->window, .batch = channel->batch, .wait = channel->wait,
-        .spin_ns = channel->spin_ns,
-    };
-}
 
 /* ---- the node's side ---- */
 
 static int ring_memory(const struct lab_channel *channel, size_t *ret_bytes)
 {
-    struct lab_ring_config config = config_of(channel);
+    struct lab_ring_config config = lab_ring_end_config(channel);
     struct lab_ring_shape shape;
     int err = lab_ring_shape(&config, &shape);
     if (!err)
@@ -38,7 +24,7 @@ static int ring_memory(const struct lab_channel *channel, size_t *ret_bytes)
 
 static int ring_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
 {
-    struct lab_ring_config config = config_of(channel);
+    struct lab_ring_config config = lab_ring_end_config(channel);
     struct lab_ring_shape shape;
     struct lab_segment segment;
     int err = lab_ring_shape(&config, &shape);
@@ -70,23 +56,22 @@ static void ring_hangup(const struct lab_channel *channel, const struct lab_wire
 
 /* ---- the worker's ---- */
 
-static struct ring_end *ring_of(struct lab_end *end)
+static struct shm_end *shm_of(struct lab_end *end)
 {
-    return (struct ring_end *)end;
+    return (struct shm_end *)end;
 }
 
 static int ring_open(struct lab_end *end, uint64_t deadline_ns)
 {
-    struct ring_end *ring = ring_of(end);
-    struct lab_ring_config config = config_of(&end->channel);
+    struct shm_end *shm = shm_of(end);
+    struct lab_ring_config config = lab_ring_end_config(&end->channel);
     config.bells = end->wire.bells[end->role];
-    int err = lab_memory_map(&end->channel, &end->wire, end->role, deadline_ns, &ring->segment);
+    int err = lab_memory_map(&end->channel, &end->wire, end->role, deadline_ns, &shm->segment);
     if (err)
         return err;
-    err = end->role == LAB_TX ? lab_ring_produce(&ring->producer, ring->segment.memory, ring->segment.size, &config)
-                              : lab_ring_consume(&ring->consumer, ring->segment.memory, ring->segment.size, &config);
+    err = lab_ring_end_take(&shm->ring, shm->segment.memory, shm->segment.size, &config);
     if (err)
-        lab_segment_fini(&ring->segment);
+        lab_segment_fini(&shm->segment);
     else
         lab_memory_mapped(end);
     return err;
@@ -94,53 +79,23 @@ static int ring_open(struct lab_end *end, uint64_t deadline_ns)
 
 static void ring_close(struct lab_end *end)
 {
-    struct ring_end *ring = ring_of(end);
-    lab_ring_hangup(ring->segment.memory, (enum lab_ring_side)end->role);
+    struct shm_end *shm = shm_of(end);
+    lab_ring_hangup(shm->segment.memory, (enum lab_ring_side)end->role);
     if (end->wire.has_bells) {
         lab_bell_ring(end->wire.bells[end->role].peer);
         lab_bells_close(&end->wire.bells[end->role]);
     }
-    lab_segment_fini(&ring->segment);
-}
-
-static int ring_reserve(struct lab_end *end, uint32_t length, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span)
-{
-    return lab_ring_reserve(&ring_of(end)->producer, length, want, deadline_ns, ret_span);
-}
-
-static int ring_reserve_ahead(struct lab_end *end, uint32_t length, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span,
-                              struct lab_tally *ret_tally)
-{
-    return lab_ring_reserve_ahead(&ring_of(end)->producer, length, want, deadline_ns, ret_span, ret_tally);
-}
-
-static void ring_commit(struct lab_end *end, uint32_t count)
-{
-    lab_ring_commit(&ring_of(end)->producer, count);
-}
-
-static int ring_borrow(struct lab_end *end, uint32_t want, uint64_t deadline_ns, struct lab_span *ret_span)
-{
-    return lab_ring_borrow(&ring_of(end)->consumer, want, deadline_ns, ret_span);
-}
-
-static void ring_release(struct lab_end *end, uint32_t count)
-{
-    lab_ring_release(&ring_of(end)->consumer, count);
+    lab_segment_fini(&shm->segment);
 }
 
 const struct lab_transport_ops lab_ops_shm_ring = {
     .name = "shm-ring",
-    .end_bytes = sizeof(struct ring_end),
+    .end_bytes = sizeof(struct shm_end),
     .provision = ring_provision,
     .retire = lab_memory_retire,
     .hangup = ring_hangup,
     .memory = ring_memory,
     .open = ring_open,
     .close = ring_close,
-    .reserve = ring_reserve,
-    .reserve_ahead = ring_reserve_ahead,
-    .commit = ring_commit,
-    .borrow = ring_borrow,
-    .release = ring_release,
+    LAB_RING_END_OPS,
 };
