@@ -287,7 +287,7 @@ static void defaults_match_filters_as_if_they_had_been_written(void **state)
 static void a_plan_becomes_a_run_cell_by_cell(void **state)
 {
     (void)state;
-    struct planned planned = plan_of("experiment: e\nquestion: q\ntransport: [pipe, mpi-shared]\npattern: stream\nbaseline: {transport: pipe}\n",
+    struct planned planned = plan_of("experiment: e\nquestion: q\ntransport: [pipe, zmq-inproc]\npattern: stream\nbaseline: {transport: pipe}\n",
                                      "0,1");
     struct lab_run *run = lab_run_new();
     assert_non_null(run);
@@ -304,9 +304,9 @@ static void a_plan_becomes_a_run_cell_by_cell(void **state)
     assert_null(run->cells[0].latency_kind);
     assert_true(run->cells[0].baseline);
     assert_int_not_equal(run->cells[0].verdict, LAB_SKIPPED);
-    assert_string_equal(run->cells[1].transport, "mpi-shared");
+    assert_string_equal(run->cells[1].transport, "zmq-inproc");
     assert_int_equal(run->cells[1].verdict, LAB_SKIPPED);
-    assert_string_equal(run->cells[1].reason, "mpi-shared is not built into this version");
+    assert_string_equal(run->cells[1].reason, "zmq-inproc joins threads of one process: it takes unit: thread");
     lab_run_free(run);
 }
 
