@@ -127,6 +127,8 @@ static int write_batch(struct lab_stream *s, struct batch *batch, uint64_t deadl
     }
     while (!err) {
         ssize_t n = batch->count == 1 ? write(s->fd, batch->at->iov_base, batch->at->iov_len) : writev(s->fd, batch->at, batch->count);
+        if (n == (ssize_t)batch->framed && n == (ssize_t)batch->left)
+            return 1; /* most often: one message, at once, without a division */
         if (n > 0) {
             batch->left -= (size_t)n;
             size_t written = batch->whole - batch->left, begun = written % batch->framed;

@@ -158,7 +158,7 @@ static int connect_to(const struct sockaddr_in *name, int fd, uint64_t deadline_
 static int open_sender(struct lab_end *end, uint64_t deadline_ns)
 {
     struct sockaddr_in name;
-    uint64_t token;
+    uint64_t token = 0;
     int err = read_address(end->wire.address, &name, &token);
     if (err)
         return err;
@@ -205,7 +205,7 @@ static int meet_sender(struct lab_end *end, uint64_t deadline_ns)
 {
     struct tcp_end *t = (struct tcp_end *)end;
     struct sockaddr_in name;
-    uint64_t token;
+    uint64_t token = 0;
     int err = read_address(end->wire.address, &name, &token), fd = -EAGAIN;
     while (!err && fd == -EAGAIN) {
         err = lab_blocking_poll(t->stream.fd, POLLIN, deadline_ns);
