@@ -134,7 +134,8 @@ static void expect(struct lab_reliable_rx *rx, uint64_t position)
 
 static void heard_question(struct lab_reliable_rx *rx, const struct lab_reliable_frame *frame)
 {
-    if (frame->tx_epoch < rx->tx_epoch || frame->stream < rx->stream || !frame->stream)
+    bool possible = frame->stream && frame->position <= LAB_RELIABLE_POSITION_MAX;
+    if (!possible || frame->tx_epoch < rx->tx_epoch || frame->stream < rx->stream)
         return;
     if (frame->stream > rx->stream || frame->position > rx->next)
         expect(rx, frame->position);

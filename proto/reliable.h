@@ -75,6 +75,7 @@ struct lab_reliable_frame {
     uint64_t position;
 };
 
+#define LAB_RELIABLE_POSITION_MAX (UINT64_MAX / 2) /* of a stream that somebody says to go on from: more than any will ever have sent */
 #define LAB_RELIABLE_NEVER UINT64_MAX /* no time at which something would be due */
 
 /* ---- what a later life needs to go on ---- */
