@@ -37,7 +37,7 @@ enum { SLICE_MS = 20, LINGER_MS = 900, GOODBYE_MS = 600, HWM_DEFAULT = 1000, HAN
 
 struct zmq_end {
     struct lab_end end;
-    void *socket, *monitor;
+    void *context, *socket, *monitor;
     struct meeting *meeting; /* zmq-inproc, instead of the monitor */
     uint32_t lost, ended, joined; /* connections that ended; RX: senders that closed; TX of XPUB: readers that subscribed */
     bool gone;              /* all that were connected are not any more */
@@ -45,11 +45,6 @@ struct zmq_end {
     zmq_msg_t frame;        /* RX, channel.batch > 1: the messages received together, ... */
     const unsigned char *at, *until; /* ... and those of them that have not been taken */
 };
-
-/* One context, and one I/O thread, per process: made by the first end that opens, ended with the last one that closes. */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static void *context;
-static unsigned users;
 
 /* Where the ends of one inproc channel find what they have in common: as long as one of them is open. */
 struct meeting {
@@ -59,24 +54,14 @@ struct meeting {
     _Atomic uint32_t closed[2]; /* ends, by role */
 };
 static struct meeting *meetings;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct zmq_end *zmq_of(struct lab_end *end)
 {
     return (struct zmq_end *)end;
 }
 
-static int failed(const char *what, const char *address)
-{
-    int code = zmq_errno();
-    return lab_refuse(code < ZMQ_HAUSNUMERO ? code : EIO, "%s %s: %s", what, address, zmq_strerror(code));
-}
-
 /* ---- what the ends of a channel are ---- */
-
-static enum lab_role binder(const struct lab_channel *channel)
-{
-    return lab_seats(channel, LAB_RX) > 1 ? LAB_TX : LAB_RX;
-}
 
 static int kind_of(const struct lab_channel *channel, enum lab_role role)
 {
@@ -87,94 +72,7 @@ static int kind_of(const struct lab_channel *channel, enum lab_role role)
     }
 }
 
-/* ---- provisioning ---- */
-
-static int random_name(char to[48])
-{
-    uint64_t random;
-    if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
-        return lab_fail(errno, "no random name for a socket");
-    snprintf(to, 48, "ipclab-%d-%016llx", (int)getpid(), (unsigned long long)random);
-    return 0;
-}
-
-static int inproc_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
-{
-    char name[48];
-    (void)channel;
-    int err = random_name(name);
-    if (err)
-        return err;
-    *ret_wire = (struct lab_wire){.fd = {-1, -1}};
-    snprintf(ret_wire->address, sizeof ret_wire->address, "inproc://%s", name);
-    return 0;
-}
-
-static int listen_on(int fd, const struct sockaddr *name, socklen_t size, const char *what)
-{
-    if (fd < 0 || bind(fd, name, size) < 0 || listen(fd, 16) < 0) {
-        int code = errno;
-        if (fd >= 0)
-            close(fd);
-        return lab_fail(code, "cannot listen on %s", what);
-    }
-    return 0;
-}
-
-static int ipc_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
-{
-    struct sockaddr_un name = {.sun_family = AF_UNIX};
-    int err = random_name(name.sun_path + 1);
-    if (err)
-        return err;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    err = listen_on(fd, (struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name.sun_path + 1)),
-                    "an abstract Unix address");
-    if (err)
-        return err;
-    *ret_wire = (struct lab_wire){.fd = {-1, -1}};
-    ret_wire->fd[binder(channel)] = fd;
-    snprintf(ret_wire->address, sizeof ret_wire->address, "ipc://@%s", name.sun_path + 1);
-    return 0;
-}
-
-static int tcp_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
-{
-    char place[LAB_SOCKET_PLACE];
-    int fd = lab_socket_listen(channel, place);
-    if (fd < 0)
-        return fd;
-    *ret_wire = (struct lab_wire){.fd = {-1, -1}};
-    ret_wire->fd[binder(channel)] = fd;
-    snprintf(ret_wire->address, sizeof ret_wire->address, "tcp://%s", place);
-    return 0;
-}
-
 /* ---- an end ---- */
-
-static int hold_context(void)
-{
-    pthread_mutex_lock(&lock);
-    if (!context)
-        context = zmq_ctx_new();
-    int err = context ? 0 : failed("cannot start", "ZeroMQ");
-    users += !err;
-    pthread_mutex_unlock(&lock);
-    return err;
-}
-
-static void release_context(void)
-{
-    pthread_mutex_lock(&lock);
-    void *last = --users == 0 ? context : NULL;
-    if (last)
-        context = NULL;
-    pthread_mutex_unlock(&lock);
-    if (last)
-        lab_zmq_unseal();
-    if (last)
-        zmq_ctx_term(last); /* at most as long as the sockets linger */
-}
 
 static bool set(void *socket, int option, int value)
 {
@@ -240,7 +138,7 @@ static bool watch(struct zmq_end *z)
     if (z->end.channel.transport->caps & LAB_CAP_THREADS)
         return meet(z);
     snprintf(name, sizeof name, "inproc://monitor-%p", (void *)z);
-    z->monitor = zmq_socket(context, ZMQ_PAIR);
+    z->monitor = zmq_socket(z->context, ZMQ_PAIR);
     return z->monitor && zmq_socket_monitor(z->socket, name, ZMQ_EVENT_DISCONNECTED) == 0 && zmq_connect(z->monitor, name) == 0;
 }
 
@@ -248,11 +146,11 @@ static int attach(struct zmq_end *z)
 {
     const struct lab_wire *wire = &z->end.wire;
     enum lab_role role = z->end.role;
-    if (role != binder(&z->end.channel))
-        return zmq_connect(z->socket, wire->address) ? failed("cannot connect to", wire->address) : 0;
+    if (role != lab_zmq_binder(&z->end.channel))
+        return zmq_connect(z->socket, wire->address) ? lab_zmq_failed("cannot connect to", wire->address) : 0;
     if (wire->fd[role] >= 0 && !set(z->socket, ZMQ_USE_FD, wire->fd[role]))
-        return failed("cannot listen on the socket behind", wire->address);
-    return zmq_bind(z->socket, wire->address) ? failed("cannot listen on", wire->address) : 0;
+        return lab_zmq_failed("cannot listen on the socket behind", wire->address);
+    return zmq_bind(z->socket, wire->address) ? lab_zmq_failed("cannot listen on", wire->address) : 0;
 }
 
 static void drop(struct zmq_end *z)
@@ -268,7 +166,7 @@ static void drop(struct zmq_end *z)
         zmq_close(z->socket);
     if (z->meeting)
         part(z);
-    release_context();
+    lab_zmq_release();
 }
 
 static int zmq_open(struct lab_end *end, uint64_t deadline_ns)
@@ -278,11 +176,14 @@ static int zmq_open(struct lab_end *end, uint64_t deadline_ns)
         return lab_zmq_open_reliable(end);
     zmq_msg_init(&z->frame);
     (void)deadline_ns; /* connecting goes on in the background; the first message waits for it */
-    int err = hold_context();
+    z->context = lab_zmq_hold();
+    int err = z->context ? 0 : -lab_error_last()->code;
     if (err)
         return err;
-    z->socket = zmq_socket(context, kind_of(&end->channel, end->role));
-    err = z->socket && configure(z) && watch(z) ? lab_zmq_seal(&end->channel, end->role == binder(&end->channel), context, z->socket) : failed("cannot make", "a socket");
+    z->socket = zmq_socket(z->context, kind_of(&end->channel, end->role));
+    err = z->socket && configure(z) && watch(z) ? 0 : lab_zmq_failed("cannot make", "a socket");
+    if (!err)
+        err = lab_zmq_seal(&end->channel, end->role == lab_zmq_binder(&end->channel), z->context, z->socket);
     if (!err)
         err = attach(z);
     if (err)
@@ -295,7 +196,7 @@ static int zmq_open(struct lab_end *end, uint64_t deadline_ns)
 static bool peer_gone(struct zmq_end *z)
 {
     const struct lab_channel *channel = &z->end.channel;
-    uint32_t peers = z->end.role == binder(channel) ? lab_seats(channel, (enum lab_role)!z->end.role) : 1;
+    uint32_t peers = z->end.role == lab_zmq_binder(channel) ? lab_seats(channel, (enum lab_role)!z->end.role) : 1;
     if (z->meeting)
         return z->gone = z->meeting->closed[!z->end.role] >= lab_seats(channel, (enum lab_role)!z->end.role);
     unsigned char event[ZMQ_EVENT_BYTES], address[LAB_ADDRESS_MAX];
@@ -340,7 +241,7 @@ static int look_around(struct zmq_end *z, uint64_t deadline_ns, const char *what
 {
     int code = zmq_errno();
     if (code != EAGAIN && code != EINTR)
-        return failed(what, z->end.channel.transport->name);
+        return lab_zmq_failed(what, z->end.channel.transport->name);
     if (peer_gone(z))
         return lab_refuse(EPIPE, "the other end of channel %u is gone", z->end.channel.id);
     if (lab_ends_abandoned)
@@ -426,7 +327,7 @@ static int send_batch(struct lab_end *end, const struct lab_span *span, uint64_t
         return err;
     zmq_msg_t frame;
     if (zmq_msg_init_size(&frame, lab_batch_bytes(span->length, span->count)))
-        return failed("no memory for a batch over", end->ops->name);
+        return lab_zmq_failed("no memory for a batch over", end->ops->name);
     unsigned char *to = zmq_msg_data(&frame);
     for (uint32_t i = 0; i < span->count; i++)
         to = lab_batch_append(to, span->at + i * span->stride, span->length);
@@ -489,25 +390,8 @@ static ssize_t recv_either(struct lab_end *end, void *to, size_t room, uint64_t 
     .end_bytes = LAB_ZMQ_END_BYTES, .retire = lab_wire_retire, .open = zmq_open, .close = zmq_close_end,               \
     .send = send_either, .recv = recv_either, .send_many = send_batch, .recv_many = recv_batch
 
-const struct lab_transport_ops lab_ops_zmq_inproc = {.name = "zmq-inproc", .provision = inproc_provision, ALIKE};
-const struct lab_transport_ops lab_ops_zmq_ipc = {.name = "zmq-ipc", .provision = ipc_provision, ALIKE};
-const struct lab_transport_ops lab_ops_zmq_tcp = {.name = "zmq-tcp", .provision = tcp_provision, ALIKE};
-
-/* ---- for reliable.c ---- */
+const struct lab_transport_ops lab_ops_zmq_inproc = {.name = "zmq-inproc", .provision = lab_zmq_inproc_provision, ALIKE};
+const struct lab_transport_ops lab_ops_zmq_ipc = {.name = "zmq-ipc", .provision = lab_zmq_ipc_provision, ALIKE};
+const struct lab_transport_ops lab_ops_zmq_tcp = {.name = "zmq-tcp", .provision = lab_zmq_tcp_provision, ALIKE};
 
 _Static_assert(sizeof(struct zmq_end) <= LAB_ZMQ_END_BYTES, "node/transports/zmq/zmq.h says how large an end may be");
-
-void *lab_zmq_hold(void)
-{
-    return hold_context() ? NULL : context;
-}
-
-void lab_zmq_release(void)
-{
-    release_context();
-}
-
-int lab_zmq_failed(const char *what, const char *address)
-{
-    return failed(what, address);
-}
