@@ -27,7 +27,7 @@ node/hazards   base shm node/hazard.h node/hazards
 node/agent     base shm proto proto/curve proto/bus observe node node/lane node/agent
 node/main      base shm sweep proto proto/curve proto/bus observe node node/lane node/agent
 launcher       base sweep proto proto/curve proto/bus report observe launcher node/transport.h node/pattern.h node/unit.h node/hazard.h
-bench          base shm node/transport.h node/lane bench
+bench          base shm proto node/transport.h node/lane bench
 '
 
 # header: the only files (awk regular expression of paths) that may include it; "1": at most one file does
