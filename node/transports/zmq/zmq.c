@@ -381,7 +381,7 @@ static ssize_t recv_either(struct lab_end *end, void *to, size_t room, uint64_t 
 {
     if (end->channel.batch == 1)
         return zmq_recv_message(end, to, room, deadline_ns);
-    uint32_t length;
+    uint32_t length = 0;
     int got = recv_batch(end, to, room, 1, deadline_ns, &length);
     return got < 0 ? got : (ssize_t)length;
 }
