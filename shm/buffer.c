@@ -187,6 +187,14 @@ static bool is_gone(const struct lab_buffer *buffer, enum lab_buffer_side side, 
     return seat < buffer->seat_count[side] && atomic_load_explicit(&of_side[seat].gone, memory_order_acquire);
 }
 
+/* Once, though whoever counts may be killed before the place is freed. */
+static void count_dropped(struct lab_buffer *buffer, uint64_t position)
+{
+    uint64_t dropped = load(&buffer->shared->dropped), last = (position + 1) << 32;
+    if (dropped >> 32 != last >> 32)
+        store(&buffer->shared->dropped, last | (uint32_t)(dropped + 1));
+}
+
 /* Every place that is taken by somebody who is gone. What one who is mending leaves undone when it is killed itself, the next one, called
  * upon for that death, finds as it was. */
 static void mend(struct lab_buffer *buffer, const struct positions *p)
@@ -198,9 +206,9 @@ static void mend(struct lab_buffer *buffer, const struct positions *p)
         if (state_of(word) != BORROWED || !is_gone(buffer, LAB_BUFFER_CONSUMER, seat_of(word)))
             continue;
         bool learned_of = at - p->freed < p->tail - p->freed;
-        put(buffer, at, learned_of ? word_of(FREE, 0, 0) : word_of(COMMITTED, 0, length_of(word)));
         if (learned_of)
-            store(&buffer->shared->dropped, load(&buffer->shared->dropped) + 1);
+            count_dropped(buffer, at);
+        put(buffer, at, learned_of ? word_of(FREE, 0, 0) : word_of(COMMITTED, 0, length_of(word)));
     }
     buffer->mended = true;
 }

@@ -26,7 +26,8 @@
  * place by place, each with one store, for which it needs no lock. So whenever a party dies, the words say what it held. Its
  * hangup only says that it is gone; who has the lock next takes its places back: reserved ones become *void*, which consumers pass over;
  * borrowed ones that `tail` has not passed are given to another consumer, for it had not learned of them; the others, of which
- * nobody can know how far it had got, are freed and counted as dropped. Nothing is received twice.
+ * nobody can know how far it had got, are freed and counted as dropped. Nothing is received twice. Who takes back may be killed as well,
+ * and the next one does it again: so the count says which position it counted last.
  *
  * Nothing read from the other side is trusted: words and positions are loaded once and checked, every walk is bounded by the number of
  * places, what cannot be is -EBADMSG, and memory outside the places is never lent. */
@@ -73,7 +74,7 @@ struct lab_buffer_shared {
     _Atomic uint32_t mend;                    /* somebody is gone, and its places are to be taken back */
     _Alignas(LAB_BUFFER_LINE) _Atomic uint64_t freed;
     _Atomic uint64_t tail, ready, head;
-    _Atomic uint64_t dropped;                 /* messages that consumers died with */
+    _Atomic uint64_t dropped;                 /* messages that consumers died with: | position of the last + 1 | how many |, by 32 bits */
 };
 _Static_assert(sizeof(struct lab_buffer_shared) == 2 * LAB_BUFFER_LINE, "what never changes, and what always does");
 
@@ -120,7 +121,7 @@ static inline bool lab_buffer_gone(const struct lab_buffer *buffer, enum lab_buf
 /* Messages that were borrowed by consumers which were gone before they released them. */
 static inline uint64_t lab_buffer_dropped(const struct lab_buffer *buffer)
 {
-    return atomic_load_explicit(&buffer->shared->dropped, memory_order_relaxed);
+    return (uint32_t)atomic_load_explicit(&buffer->shared->dropped, memory_order_relaxed);
 }
 
 /* Having locked: takes back what parties held that are gone. Returns 0 or -EBADMSG, recorded: positions that cannot be. */

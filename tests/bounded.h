@@ -101,7 +101,7 @@ struct bounded_case {
 };
 #define BOUNDED_CASE(function) {#function, function}
 
-static int bounded_run(const char *group, const struct bounded_case *cases, size_t count)
+static inline int bounded_run(const char *group, const struct bounded_case *cases, size_t count)
 {
     enum { MOST = 64, KINDS = 2 };
     static const struct bounded_kind *const kinds[KINDS] = {&monitor_kind, &semaphore_kind};

@@ -456,7 +456,7 @@ static void release_before_splitting(void *subject)
 
 #define PEOPLE .producers = SEATS, .consumers = SEATS
 #define MARKED {.message_max = 48, .window = 2, PEOPLE, .batch = 1, .wait = LAB_WAIT_SPIN}
-#define COUNTED {.message_max = 1000, .window = 128, PEOPLE, .batch = 8, .wait = LAB_WAIT_SPIN}
+#define COUNTED {.message_max = 1 << 15, .window = 128, PEOPLE, .batch = 8, .wait = LAB_WAIT_SPIN}
 #define SLEEPY {.message_max = 48, .window = 2, PEOPLE, .batch = 1, .wait = LAB_WAIT_FUTEX}
 
 static const struct row rows[] = {

@@ -1,21 +1,20 @@
 /* Several producers and consumers of a bounded buffer and many messages, each accounted for: as processes over shared memory and as
- * threads, which sanitizers can judge; with parties killed at any time, and at any instruction. */
+ * threads, which sanitizers can judge; with parties killed at any time (tests/fault/crash_bounded.c kills them at every instruction). */
 #include "tests/bounded.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-enum { MANY = 3000, DEATHS = 10, FOREIGN_STEPS = 1 };
+enum { MANY = 3000, DEATHS = 10 };
 #else
-enum { MANY = 20000, DEATHS = 40, FOREIGN_STEPS = 0 };
+enum { MANY = 20000, DEATHS = 40 };
 #endif
-enum { STRIDE = 61, SEATS_MAX = 3, WITHIN_S = 60 };
+enum { SEATS_MAX = 3, WITHIN_S = 60 };
 
 struct scene {
     struct lab_buffer_config config;
@@ -322,165 +321,12 @@ static void a_party_killed_at_any_time_takes_nothing_along(void **state)
     }
 }
 
-/* ---- death at an instruction ---- */
-
-static const struct scene small = {{.message_max = 8, .window = 8, .producers = 2, .consumers = 2, .batch = 4}, 4, false};
-enum { FIRST_PRODUCER = 0, FIRST_CONSUMER = 2 }; /* its parties that are killed; the second ones survive */
-
-/* One party's work, all of it: what is lent is not all used, and given back in two parts. */
-static int work(const struct stage *stage, uint32_t party)
-{
-    struct lab_span span;
-    union bounded_party self;
-    bool producer = party == FIRST_PRODUCER;
-    int err = stage->kind->attach(&self, stage->memory, stage->size, &stage->scene->config, producer ? LAB_BUFFER_PRODUCER : LAB_BUFFER_CONSUMER, 0);
-    if (err || raise(SIGSTOP))
-        return 1;
-    if (producer) {
-        err = stage->kind->reserve(&self, 8, 3, stage->deadline_ns, &span);
-        for (uint32_t i = 0; !err && i < span.count; i++)
-            write_message(span.at + i * span.stride, 8, 0, i);
-        stage->kind->commit(&self, 2);
-    } else {
-        err = stage->kind->borrow(&self, 3, stage->deadline_ns, &span);
-        stage->kind->release(&self, 1);
-        stage->kind->release(&self, span.count - 1);
-    }
-    return err;
-}
-
-static pid_t fork_worker(const struct stage *stage, uint32_t party)
-{
-    fflush(NULL);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        _exit(ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0 ? 1 : work(stage, party));
-    }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFSTOPPED(status));
-    return child;
-}
-
-/* So many instructions further. False: it has ended by itself. */
-static bool step(pid_t child, int steps)
-{
-    for (int i = 0; i < steps; i++) {
-        int status;
-        assert_int_equal(ptrace(PTRACE_SINGLESTEP, child, NULL, NULL), 0);
-        assert_int_equal(waitpid(child, &status, 0), child);
-        if (WIFEXITED(status)) {
-            assert_int_equal(WEXITSTATUS(status), 0);
-            return false;
-        }
-        assert_true(WIFSTOPPED(status));
-    }
-    return true;
-}
-
-struct survivors {
-    const struct stage *stage;
-    union bounded_party producer, consumer;
-    int64_t last[SEATS_MAX];
-    uint32_t sent; /* by the producer */
-};
-
-static void send_one(struct survivors *s)
-{
-    struct lab_span span;
-    lab_assert_ok(s->stage->kind->reserve(&s->producer, 8, 1, lab_now_ns() + LAB_NS_PER_S, &span));
-    write_message(span.at, 8, 1, s->sent++);
-    s->stage->kind->commit(&s->producer, 1);
-}
-
-/* Everything that is there; how much that was. */
-static uint32_t receive_all(struct survivors *s)
-{
-    uint32_t received = 0;
-    struct lab_span span;
-    int err;
-    while ((err = s->stage->kind->borrow(&s->consumer, 4, 0, &span)) == 0) {
-        for (uint32_t i = 0; i < span.count; i++)
-            account(s->stage->scene, s->stage->ledger, span.at + i * span.stride, span.length, s->last);
-        received += span.count;
-        s->stage->kind->release(&s->consumer, span.count);
-    }
-    assert_int_equal(err, -EAGAIN);
-    return received;
-}
-
-/* False: the party had ended before it came to that instruction. */
-static bool killed_after(void **state, uint32_t victim, int steps)
-{
-    enum { BEFORE = 5 };
-    struct stage stage = stage_init(*state, &small);
-    struct survivors s = {.stage = &stage, .last = {-1, -1, -1}};
-    lab_assert_ok(stage.kind->attach(&s.producer, stage.memory, stage.size, &small.config, LAB_BUFFER_PRODUCER, 1));
-    lab_assert_ok(stage.kind->attach(&s.consumer, stage.memory, stage.size, &small.config, LAB_BUFFER_CONSUMER, 1));
-    for (int i = 0; i < BEFORE; i++)
-        send_one(&s);
-    pid_t child = fork_worker(&stage, victim);
-    bool there = step(child, steps);
-    if (there)
-        bury(&stage, child, victim, 1 + steps % 3);
-    else
-        stage.kind->hangup(stage.memory, &small.config, victim == FIRST_CONSUMER ? LAB_BUFFER_CONSUMER : LAB_BUFFER_PRODUCER, 0);
-
-    uint32_t received = receive_all(&s), lost = (uint32_t)dropped(&stage);
-    if (victim == FIRST_PRODUCER)
-        assert_true(lost == 0 && received >= BEFORE && received <= BEFORE + 2 && (there || received == BEFORE + 2));
-    else
-        assert_true(lost <= 3 && received + lost <= BEFORE && (there || (lost == 0 && received == BEFORE - 3)));
-    /* As deep as it was, and in order. */
-    for (int round = 0; round < 2; round++) {
-        for (uint32_t i = 0; i < small.config.window; i++)
-            send_one(&s);
-        struct lab_span span;
-        assert_int_equal(stage.kind->reserve(&s.producer, 8, 1, 0, &span), -EAGAIN);
-        assert_int_equal(receive_all(&s), small.config.window);
-    }
-    assert_int_equal(stage.ledger->wrong, 0);
-    for (uint32_t seat = 0; seat < small.config.producers; seat++)
-        stage.kind->hangup(stage.memory, &small.config, LAB_BUFFER_PRODUCER, seat);
-    struct lab_span span;
-    lab_assert_fails(stage.kind->borrow(&s.consumer, 1, lab_now_ns() + LAB_NS_PER_S, &span), EPIPE);
-    stage_fini(&stage);
-    return there;
-}
-
-static void every_so_many_instructions(void **state, uint32_t victim)
-{
-    if (FOREIGN_STEPS)
-        lab_test_skip("the instructions are the sanitizer's");
-    int deaths = 0;
-    const char *asked = getenv("LAB_STRIDE"); /* 1: at every instruction, minutes */
-    int stride = asked ? atoi(asked) : STRIDE;
-    for (int steps = 1; killed_after(state, victim, steps); steps += stride)
-        deaths++;
-    assert_true(deaths > 10);
-    print_message("killed at %d places\n", deaths);
-}
-
-static void a_producer_killed_at_any_instruction_takes_nothing_along(void **state)
-{
-    every_so_many_instructions(state, FIRST_PRODUCER);
-}
-
-static void a_consumer_killed_at_any_instruction_takes_nothing_along(void **state)
-{
-    every_so_many_instructions(state, FIRST_CONSUMER);
-}
-
 int main(void)
 {
     const struct bounded_case cases[] = {
         BOUNDED_CASE(threads_lose_and_repeat_no_message),
         BOUNDED_CASE(processes_lose_and_repeat_no_message),
         BOUNDED_CASE(a_party_killed_at_any_time_takes_nothing_along),
-        BOUNDED_CASE(a_producer_killed_at_any_instruction_takes_nothing_along),
-        BOUNDED_CASE(a_consumer_killed_at_any_instruction_takes_nothing_along),
     };
     return bounded_run("stress.bounded", cases, sizeof cases / sizeof *cases);
 }
