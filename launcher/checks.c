@@ -177,7 +177,7 @@ static bool check_rendezvous(const struct lab_facts *facts, size_t number, struc
 
 static bool check_privacy(const struct lab_facts *facts, size_t number, struct lab_finding *finding)
 {
-    find(finding, LAB_WELL, "over ZeroMQ it is encrypted; links over MPI, and mpiexec's own connections, are not: keep to a network that is trusted");
+    find(finding, LAB_WELL, "zmq-tcp is encrypted; links over MPI, tcp and nng-tcp, and mpiexec's own connections, are not: keep to a network that is trusted");
     return !facts->here && number == 0;
 }
 
