@@ -16,6 +16,7 @@ enum { PLACES = 3 };
 /* Absolute ones stand as they are; the others are seen from the folder of this program. */
 static const char *const places[][PLACES] = {
     [LAB_HOME_PROGRAM] = {".", LAB_LIBEXEC_RELATIVE, LAB_LIBEXEC_DIR},
+    [LAB_HOME_MODULE] = {".", LAB_LIBEXEC_RELATIVE, LAB_LIBEXEC_DIR},
     [LAB_HOME_EXPERIMENT] = {LAB_CONFIG_RELATIVE, "../share/ipclab/configs" /* of a build tree */, LAB_CONFIG_DIR},
 };
 

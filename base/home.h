@@ -12,6 +12,7 @@
 
 enum lab_home {
     LAB_HOME_PROGRAM,    /* an internal program, executable: also beside the program that runs */
+    LAB_HOME_MODULE,     /* what such a program opens, readable: in the same places */
     LAB_HOME_EXPERIMENT, /* a file of configs/, readable */
 };
 

@@ -51,7 +51,7 @@ int lab_crew_module(const struct lab_transport *transport)
     if (!transport->module)
         return 0;
     snprintf(name, sizeof name, "%s.so", transport->module);
-    if (lab_crew_program(name, path, sizeof path) == 0)
+    if (lab_home_find(LAB_HOME_MODULE, name, path, sizeof path) == 0)
         return 0;
     return lab_refuse(ENOENT, "%s is not part of this installation: install the package %s, then build ipclab again", name, transport->package);
 }
