@@ -132,6 +132,8 @@ int lab_collect_launch(const struct lab_collect *collect, struct lab_run *run, s
             note_library(run, collect->done[n]->outcomes[o]->library);
         }
     }
+    launch->buffer_requested_bytes = collect->done[0]->buffer_requested_bytes;
+    launch->buffer_actual_bytes = collect->done[0]->buffer_actual_bytes;
     if (!sums.clients)
         return lab_refuse(EBADMSG, "no party of %zu nodes reported what it had sent", collect->nodes);
     int err = lab_path_prove(collect, launch, sums.astray);

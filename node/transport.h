@@ -114,12 +114,19 @@ static inline uint32_t lab_seats(const struct lab_channel *channel, enum lab_rol
     return channel->seats[role] ? channel->seats[role] : 1;
 }
 
+/* The buffer that the kernel keeps for a channel, bytes as the kernel counts them (of a socket its overhead too). 0: there is none, or the kernel was
+ * asked for nothing and fits it to the traffic. */
+struct lab_kernel_buffer {
+    uint64_t requested, actual;
+};
+
 /* What provisioning made: handed to the processes, then retired by the node. */
 struct lab_wire {
     int fd[2];                     /* to inherit, by role; -1: none. The two may be the same descriptor. */
     bool has_bells;                /* shared memory with LAB_WAIT_POLL: there is more to inherit, by role, ... */
     struct lab_bells bells[2];     /* ... what an end sleeps on and what it rings; each role has descriptors of its own */
     char address[LAB_ADDRESS_MAX]; /* where TX reaches RX; "" when inherited descriptors are enough */
+    struct lab_kernel_buffer buffer;      /* for the record: no end sees it */
     void *held;                    /* the node's own, from provision to retire: no end sees it */
     uint32_t seat;                 /* of the end that it is handed to, or that is hung up */
 };

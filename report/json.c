@@ -253,12 +253,24 @@ static json_t *options(const char *json)
     return json_object();
 }
 
+/* What was set, and what became of it. */
+static json_t *actual_options(const struct lab_cell *cell, const struct lab_summary *s)
+{
+    json_t *object = options(cell->options), *buffer = s->buffer_requested_bytes ? json_object() : NULL;
+    if (!s->buffer_requested_bytes)
+        return object;
+    put(buffer, "requested_bytes", whole(s->buffer_requested_bytes));
+    put(buffer, "actual_bytes", whole(s->buffer_actual_bytes));
+    put(object, "kernel_buffer", buffer);
+    return object;
+}
+
 static json_t *cell_object(const struct lab_run *run, const struct lab_cell *cell, const struct lab_summary *s)
 {
     json_t *object = json_object();
     put(object, "id", whole(cell->id));
     put(object, "transport", text(cell->transport));
-    put(object, "options", options(cell->options));
+    put(object, "options", actual_options(cell, s));
     put(object, "wait", text(cell->wait));
     put(object, "pattern", text(cell->pattern));
     put(object, "topology", text(cell->topology));

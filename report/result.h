@@ -46,6 +46,7 @@ struct lab_launch {
     uint64_t fiber_switches;    /* from one fiber to the next, of which the kernel knows nothing */
     uint64_t ready_ns;          /* from the order to launch until all parties had opened their ends; 0: unknown */
     uint64_t private_bytes;     /* memory that a party's process shares with no other, the largest; 0: unknown */
+    uint64_t buffer_requested_bytes, buffer_actual_bytes; /* of the kernel for a channel, asked for and given; 0: nothing was asked for */
     /* which way its messages went; proof NULL: it was not looked at */
     const char *proof;          /* one of lab_proof_name's */
     uint64_t interface_bytes;   /* that arrived over interfaces of the hosts, the loopback aside: of everybody, headers included */

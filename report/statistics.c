@@ -373,6 +373,18 @@ static void take_path(const struct lab_cell *cell, enum lab_verdict sound, struc
     }
 }
 
+/* The same in each launch, but for what an administrator changes meanwhile: then the least. */
+static void take_buffer(const struct lab_cell *cell, struct lab_summary *s)
+{
+    for (uint32_t i = 0; i < cell->launch_count; i++) {
+        const struct lab_launch *launch = &cell->launches[i];
+        if (!launch->buffer_requested_bytes || (s->buffer_requested_bytes && launch->buffer_actual_bytes >= s->buffer_actual_bytes))
+            continue;
+        s->buffer_requested_bytes = launch->buffer_requested_bytes;
+        s->buffer_actual_bytes = launch->buffer_actual_bytes;
+    }
+}
+
 int lab_cell_summary(const struct lab_run *run, const struct lab_cell *cell, struct lab_summary *ret_summary)
 {
     struct lab_summary s = {
@@ -391,6 +403,7 @@ int lab_cell_summary(const struct lab_run *run, const struct lab_cell *cell, str
         s.set_aside += cell->launches[i].verdict != sound;
     }
     take_path(cell, sound, &s);
+    take_buffer(cell, &s);
     settle(run, cell, &s);
     if (s.verdict == LAB_OK || s.verdict == LAB_NOISY || s.verdict == LAB_TRANSIENT) {
         struct lab_hist *merged = lab_hist_new();

@@ -23,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LAB_STORE_BUSY_MS = 5000, LAB_STORE_SCHEMA = 3 };
+enum { LAB_STORE_BUSY_MS = 5000, LAB_STORE_SCHEMA = 4 };
 
 enum lab_store_mode {
     LAB_STORE_READ,  /* the file must exist: -ENOENT */

@@ -71,6 +71,10 @@ static inline struct lab_launch *lab_synthetic_launch(struct lab_cell *cell, dou
     launch->proof = lab_proof_name(LAB_PROOF_HOST);
     launch->interface_bytes = 4200;
     launch->payload_bytes = launch->integrity.received * cell->size_bytes;
+    if (strcmp(cell->transport, "pipe") == 0) {
+        launch->buffer_requested_bytes = 1 << 21;
+        launch->buffer_actual_bytes = 1 << 20;
+    }
     launch->wall_ns = 2 * launch->elapsed_ns;
     launch->cpu_ns = (uint64_t)(share * (double)launch->wall_ns);
     launch->run_delay_ns = launch->wall_ns / 100;

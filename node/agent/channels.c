@@ -14,6 +14,8 @@ static int provision(struct lab_launch_run *launch, uint32_t i, enum lab_hop hop
     if (err)
         return lab_while(err, "making channel %u (%s)", channel->id, channel->transport->name);
     launch->wired[i].provisioned[hop] = true;
+    if (!launch->buffer.requested)
+        launch->buffer = wire->buffer;
     return 0;
 }
 

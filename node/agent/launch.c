@@ -438,6 +438,8 @@ void lab_launch_done(const struct lab_launch_run *launch, Lab__Done *done)
     for (uint32_t p = 0; p < launch->layout.party_count; p++)
         if (launch->members[p].result)
             launch->outcomes[done->n_outcomes++] = launch->members[p].result->result;
+    done->buffer_requested_bytes = launch->buffer.requested;
+    done->buffer_actual_bytes = launch->buffer.actual;
     done->moved->received_bytes = launch->after.received_bytes - launch->before.received_bytes;
 }
 

@@ -55,6 +55,7 @@ struct lab_launch_run {
     int probe_fd;
     int news_fd;                /* epoll: of whatever this launch watches */
     uint64_t deadline_ns, leave_ns;
+    struct lab_kernel_buffer buffer;   /* of the first channel that has one */
     struct lab_interfaces before, after; /* the launch; the second is read once it is done */
     uint64_t suspected_ns;      /* `fault` is filled in, and stands unless a better reason comes until then; 0: it is not */
     enum lab_stage stage;

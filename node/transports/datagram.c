@@ -23,14 +23,15 @@ static int join(int fd, const struct sockaddr *address, socklen_t size)
     return 0;
 }
 
-int lab_datagram_join(const struct lab_channel *channel, int fd, const struct sockaddr *address, socklen_t size, struct lab_wire *ret_wire)
+int lab_datagram_join(const struct lab_channel *channel, int fd, const struct sockaddr *address, socklen_t size, const struct lab_kernel_buffer *buffer,
+                      struct lab_wire *ret_wire)
 {
     int err = fd < 0 ? -errno : join(fd, address, size);
     int other = err ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (!err && other < 0)
         err = -errno;
     if (!err) {
-        *ret_wire = (struct lab_wire){.fd = {[LAB_TX] = fd, [LAB_RX] = other}};
+        *ret_wire = (struct lab_wire){.fd = {[LAB_TX] = fd, [LAB_RX] = other}, .buffer = *buffer};
         return 0;
     }
     if (fd >= 0)

@@ -30,14 +30,14 @@ static uint64_t size_for(const struct lab_channel *channel)
 }
 
 /* A pipe may stay smaller than the window (the administrator's limits); the sender then waits in writev. */
-static void widen(int fd, const struct lab_channel *channel)
+static struct lab_kernel_buffer widen(int fd, const struct lab_channel *channel)
 {
-    uint64_t wanted = size_for(channel), most = lab_figure_read("/proc/sys/fs/pipe-max-size");
-    if (wanted > most)
-        wanted = most;
+    uint64_t wanted = size_for(channel), most = lab_figure_read("/proc/sys/fs/pipe-max-size"), fits = wanted < most ? wanted : most;
     int size = fcntl(fd, F_GETPIPE_SZ);
-    if (size > 0 && wanted > (uint64_t)size)
-        fcntl(fd, F_SETPIPE_SZ, (int)wanted);
+    if (size > 0 && fits > (uint64_t)size)
+        fcntl(fd, F_SETPIPE_SZ, (int)fits);
+    size = fcntl(fd, F_GETPIPE_SZ);
+    return (struct lab_kernel_buffer){.requested = wanted, .actual = size > 0 ? (uint64_t)size : 0};
 }
 
 /* ---- provisioning ---- */
@@ -47,8 +47,7 @@ static int pipe_provision(const struct lab_channel *channel, struct lab_wire *re
     int fd[2];
     if (pipe2(fd, O_CLOEXEC) < 0)
         return lab_fail(errno, "cannot make a pipe for channel %u", channel->id);
-    widen(fd[1], channel);
-    *ret_wire = (struct lab_wire){.fd = {[LAB_TX] = fd[1], [LAB_RX] = fd[0]}};
+    *ret_wire = (struct lab_wire){.fd = {[LAB_TX] = fd[1], [LAB_RX] = fd[0]}, .buffer = widen(fd[1], channel)};
     return 0;
 }
 
@@ -97,7 +96,7 @@ static int fifo_provision(const struct lab_channel *channel, struct lab_wire *re
         lab_wire_retire(channel, &wire);
         return lab_fail(code, "cannot open both sides of the fifo of channel %u", channel->id);
     }
-    widen(wire.fd[LAB_TX], channel);
+    wire.buffer = widen(wire.fd[LAB_TX], channel);
     *ret_wire = wire;
     return 0;
 }

@@ -142,7 +142,12 @@ static int mq_provision(const struct lab_channel *channel, struct lab_wire *ret_
         mq_close(queue);
         return err;
     }
-    *ret_wire = (struct lab_wire){.fd = {[LAB_TX] = queue, [LAB_RX] = other}};
+    struct mq_attr attr = {0};
+    mq_getattr(queue, &attr);
+    *ret_wire = (struct lab_wire){
+        .fd = {[LAB_TX] = queue, [LAB_RX] = other},
+        .buffer = {.requested = (uint64_t)channel->window * channel->message_max, .actual = (uint64_t)attr.mq_maxmsg * (uint64_t)attr.mq_msgsize},
+    };
     return 0;
 }
 

@@ -19,7 +19,7 @@ static int read_size(int fd, int option, int *ret_size)
     return 0;
 }
 
-int lab_socket_widen(int fd, int option, uint64_t wanted, uint64_t *ret_size)
+int lab_socket_widen(int fd, int option, uint64_t wanted, struct lab_kernel_buffer *ret_buffer)
 {
     int value = wanted < INT_MAX / 2 ? (int)wanted : INT_MAX / 2, size = 0;
     int err = read_size(fd, option, &size);
@@ -31,7 +31,7 @@ int lab_socket_widen(int fd, int option, uint64_t wanted, uint64_t *ret_size)
         setsockopt(fd, SOL_SOCKET, option, &value, sizeof value);
     err = read_size(fd, option, &size);
     if (!err)
-        *ret_size = (uint64_t)size;
+        *ret_buffer = (struct lab_kernel_buffer){.requested = wanted, .actual = (uint64_t)size};
     return err;
 }
 

@@ -10,9 +10,9 @@
 enum { LAB_SOCKET_OVERHEAD = 512 };
 
 /* Makes SO_SNDBUF or SO_RCVBUF hold `wanted` bytes, beyond net.core.wmem_max or rmem_max where this process may do that (CAP_NET_ADMIN).
- * It may stay smaller, and never becomes smaller than it was. `ret_size`: what it is, of the kernel's own count, which includes its overhead.
- * -errno, recorded, where the socket does not tell. */
-int lab_socket_widen(int fd, int option, uint64_t wanted, uint64_t *ret_size);
+ * It may stay smaller, and never becomes smaller than it was. `ret_buffer`: what was wanted, and what it is, of the kernel's own count, which
+ * includes its overhead. -errno, recorded, where the socket does not tell. */
+int lab_socket_widen(int fd, int option, uint64_t wanted, struct lab_kernel_buffer *ret_buffer);
 
 /* Listens for TCP connections where the channel's other node reaches this one, at a port that was free: the descriptor, which is the
  * caller's, or -errno, recorded; `place` is "10.0.0.1:40123". */

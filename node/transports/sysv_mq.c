@@ -82,16 +82,21 @@ static bool use_once(int id)
 }
 
 /* Room for a window, or what the limits leave of it: the sender then waits in msgsnd. */
-static bool widen(int id, const struct lab_channel *channel)
+static bool widen(int id, const struct lab_channel *channel, struct lab_kernel_buffer *ret_buffer)
 {
     struct msqid_ds facts;
     uint64_t wanted = (uint64_t)channel->window * channel->message_max;
     if (msgctl(id, IPC_STAT, &facts) < 0)
         return false;
-    if (wanted <= facts.msg_qbytes)
-        return true;
-    facts.msg_qbytes = wanted < INT_MAX ? wanted : INT_MAX;
-    return msgctl(id, IPC_SET, &facts) == 0 || errno == EPERM;
+    bool roomy = wanted <= facts.msg_qbytes;
+    if (!roomy) {
+        facts.msg_qbytes = wanted < INT_MAX ? wanted : INT_MAX;
+        roomy = msgctl(id, IPC_SET, &facts) == 0 || errno == EPERM;
+    }
+    if (!roomy || msgctl(id, IPC_STAT, &facts) < 0)
+        return false;
+    *ret_buffer = (struct lab_kernel_buffer){.requested = wanted, .actual = facts.msg_qbytes};
+    return true;
 }
 
 /* What one message may have. A queue is as large as msgmnb, be it by IPC_SET or not: it is asked of one that is empty. */
@@ -108,6 +113,7 @@ static int msg_provision(const struct lab_channel *channel, struct lab_wire *ret
 {
     int id;
     struct lab_bound bound;
+    struct lab_kernel_buffer buffer;
     int err = msg_limit(channel, &bound);
     if (!err && channel->message_max > bound.longest)
         err = lab_refuse(EMSGSIZE, "a message queue carries %llu bytes in a message, and %u are needed; %s", (unsigned long long)bound.longest,
@@ -116,12 +122,12 @@ static int msg_provision(const struct lab_channel *channel, struct lab_wire *ret
         err = get_queue(channel, &id);
     if (err)
         return err;
-    if (!use_once(id) || !widen(id, channel)) {
+    if (!use_once(id) || !widen(id, channel, &buffer)) {
         err = lab_fail(errno, "cannot use the message queue of channel %u", channel->id);
         msgctl(id, IPC_RMID, NULL);
         return err;
     }
-    *ret_wire = (struct lab_wire){.fd = {-1, -1}};
+    *ret_wire = (struct lab_wire){.fd = {-1, -1}, .buffer = buffer};
     snprintf(ret_wire->address, sizeof ret_wire->address, "%d", id);
     return 0;
 }

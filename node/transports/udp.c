@@ -33,19 +33,20 @@ static uint64_t cost_of(const struct lab_channel *channel)
 static int udp_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
 {
     static const struct sockaddr_in anywhere = {.sin_family = AF_INET, .sin_addr.s_addr = __builtin_bswap32(INADDR_LOOPBACK)};
-    uint64_t cost = cost_of(channel), size;
+    uint64_t cost = cost_of(channel);
+    struct lab_kernel_buffer buffer;
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return lab_fail(errno, "cannot make a datagram socket for channel %u", channel->id);
-    int err = lab_socket_widen(fd, SO_RCVBUF, (channel->window + 1) * cost, &size);
-    if (!err && size < 2 * cost)
+    int err = lab_socket_widen(fd, SO_RCVBUF, (channel->window + 1) * cost, &buffer);
+    if (!err && buffer.actual < 2 * cost)
         err = lab_refuse(ENOBUFS, "a UDP socket may buffer %llu bytes, and messages of %u need %llu; as root: sysctl net.core.rmem_max=%llu",
-                         (unsigned long long)size, channel->message_max, 2 * (unsigned long long)cost, (unsigned long long)cost);
+                         (unsigned long long)buffer.actual, channel->message_max, 2 * (unsigned long long)cost, (unsigned long long)cost);
     if (err) {
         close(fd);
         return err;
     }
-    return lab_datagram_join(channel, fd, (const struct sockaddr *)&anywhere, sizeof anywhere, ret_wire);
+    return lab_datagram_join(channel, fd, (const struct sockaddr *)&anywhere, sizeof anywhere, &buffer, ret_wire);
 }
 
 /* How many messages certainly fit; -EPIPE when the receiver is gone. */

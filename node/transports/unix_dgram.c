@@ -14,12 +14,12 @@
 
 enum { SLACK = 32 }; /* of SO_SNDBUF, that a datagram cannot use: unix_dgram_sendmsg() in net/unix/af_unix.c */
 
-static int new_socket(const struct lab_channel *channel, uint64_t *ret_size)
+static int new_socket(const struct lab_channel *channel, struct lab_kernel_buffer *ret_buffer)
 {
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return lab_fail(errno, "cannot make a datagram socket");
-    int err = lab_socket_widen(fd, SO_SNDBUF, channel->window * ((uint64_t)channel->message_max + LAB_SOCKET_OVERHEAD), ret_size);
+    int err = lab_socket_widen(fd, SO_SNDBUF, channel->window * ((uint64_t)channel->message_max + LAB_SOCKET_OVERHEAD), ret_buffer);
     if (!err)
         return fd;
     close(fd);
@@ -29,12 +29,12 @@ static int new_socket(const struct lab_channel *channel, uint64_t *ret_size)
 /* What such a socket buffers here, be it by net.core.wmem_max or because this process may go beyond. */
 static int unix_dgram_limit(const struct lab_channel *channel, struct lab_bound *ret_bound)
 {
-    uint64_t size;
-    int fd = new_socket(channel, &size);
+    struct lab_kernel_buffer buffer;
+    int fd = new_socket(channel, &buffer);
     if (fd < 0)
         return fd;
     close(fd);
-    ret_bound->longest = size - SLACK;
+    ret_bound->longest = buffer.actual - SLACK;
     snprintf(ret_bound->mend, sizeof ret_bound->mend, "as root: sysctl net.core.wmem_max=%llu", ((unsigned long long)channel->message_max + SLACK + 1) / 2);
     return 0;
 }
@@ -42,11 +42,11 @@ static int unix_dgram_limit(const struct lab_channel *channel, struct lab_bound 
 static int unix_dgram_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
 {
     static const struct sockaddr_un anywhere = {.sun_family = AF_UNIX}; /* bound so, it gets an abstract name */
-    uint64_t size;
-    int fd = new_socket(channel, &size);
+    struct lab_kernel_buffer buffer;
+    int fd = new_socket(channel, &buffer);
     if (fd < 0)
         return fd;
-    return lab_datagram_join(channel, fd, (const struct sockaddr *)&anywhere, sizeof anywhere.sun_family, ret_wire);
+    return lab_datagram_join(channel, fd, (const struct sockaddr *)&anywhere, sizeof anywhere.sun_family, &buffer, ret_wire);
 }
 
 const struct lab_transport_ops lab_ops_unix_dgram = {

@@ -47,15 +47,16 @@ static struct seqpacket_end *seqpacket_of(struct lab_end *end)
 /* ---- the node's side ---- */
 
 /* Room for a window of messages; where limits (net.core.wmem_max) leave less, the sender waits in send. */
-static int widen(int fd, const struct lab_channel *channel)
+static int widen(int fd, const struct lab_channel *channel, struct lab_kernel_buffer *ret_buffer)
 {
-    uint64_t message = channel->message_max, parts = message > PACKET ? message / (PACKET - HEAD) + 1 : 1, size;
-    int err = lab_socket_widen(fd, SO_SNDBUF, channel->window * (message + parts * (HEAD + LAB_SOCKET_OVERHEAD)), &size);
+    uint64_t message = channel->message_max, parts = message > PACKET ? message / (PACKET - HEAD) + 1 : 1;
+    int err = lab_socket_widen(fd, SO_SNDBUF, channel->window * (message + parts * (HEAD + LAB_SOCKET_OVERHEAD)), ret_buffer);
     if (err)
         return err;
     uint64_t packet = message < PACKET ? message : PACKET;
-    if (size < packet + SEND_SLACK)
-        return lab_refuse(ENOBUFS, "a Unix socket may buffer %llu bytes, a packet needs %llu: raise net.core.wmem_max", (unsigned long long)size,
+    if (ret_buffer->actual < packet + SEND_SLACK)
+        return lab_refuse(ENOBUFS, "a Unix socket may buffer %llu bytes, a packet needs %llu: raise net.core.wmem_max",
+                          (unsigned long long)ret_buffer->actual,
                           (unsigned long long)packet + SEND_SLACK);
     return 0;
 }
@@ -63,15 +64,16 @@ static int widen(int fd, const struct lab_channel *channel)
 static int seqpacket_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
 {
     int fd[2];
+    struct lab_kernel_buffer buffer;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd) < 0)
         return lab_fail(errno, "cannot make a socket pair for channel %u", channel->id);
-    int err = widen(fd[LAB_TX], channel);
+    int err = widen(fd[LAB_TX], channel, &buffer);
     if (err) {
         close(fd[0]);
         close(fd[1]);
         return err;
     }
-    *ret_wire = (struct lab_wire){.fd = {fd[0], fd[1]}};
+    *ret_wire = (struct lab_wire){.fd = {fd[0], fd[1]}, .buffer = buffer};
     return 0;
 }
 

@@ -19,10 +19,9 @@ static uint64_t size_for(const struct lab_channel *channel)
 static int unix_stream_provision(const struct lab_channel *channel, struct lab_wire *ret_wire)
 {
     struct lab_wire wire = {0};
-    uint64_t size;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, wire.fd) < 0)
         return lab_fail(errno, "cannot make a socket pair for channel %u", channel->id);
-    int err = lab_socket_widen(wire.fd[LAB_TX], SO_SNDBUF, size_for(channel), &size);
+    int err = lab_socket_widen(wire.fd[LAB_TX], SO_SNDBUF, size_for(channel), &wire.buffer);
     if (err)
         lab_wire_retire(channel, &wire);
     else

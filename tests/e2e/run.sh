@@ -24,6 +24,9 @@ holds '[.cells[] | select(.verdict == "ok" or .verdict == "noisy") | select(.thr
 holds '[.cells[] | select(.pattern == "pingpong" and (.verdict == "ok" or .verdict == "noisy")) | select(.latency_ns.p50.value <= 0)] | length == 0'
 holds '[.cells[] | select(.pattern == "stream") | select(.latency_ns.p50.value != null)] | length == 0'
 
+holds '[.cells[] | select(.transport == "pipe" and .verdict != "skipped") | .options.kernel_buffer | .requested_bytes > 0 and .actual_bytes > 0] | length > 0 and all'
+holds '[.cells[] | select(.verdict != "skipped") | .path | .proof == "within-host" and .payload_bytes > 0] | all'
+
 # ---- every cell of the plan, in its order ----
 key='[.cells[] | [.transport, .wait, .pattern, .size_bytes, .nodes, .workers]]'
 "$IPCLAB" plan --format json >plan.json

@@ -91,6 +91,9 @@ static void the_document_has_every_published_name(void **state)
     }
     assert_int_equal(json_integer_value(at(document, "cells.0.options.window")), 1);
     assert_string_equal(json_string_value(at(document, "environment.libraries.libzmq")), "4.3.4");
+    assert_null(json_object_get(at(document, "cells.0.options"), "kernel_buffer")); /* a ring has none */
+    assert_int_equal(json_integer_value(at(document, "cells.1.options.kernel_buffer.requested_bytes")), 1 << 21);
+    assert_int_equal(json_integer_value(at(document, "cells.1.options.kernel_buffer.actual_bytes")), 1 << 20);
     assert_string_equal(json_string_value(at(document, "cells.0.path.proof")), "within-host");
     assert_int_equal(json_integer_value(at(document, "cells.0.path.interface_bytes")), 6 * 4200);
     assert_true(json_integer_value(at(document, "cells.0.path.payload_bytes")) > 0);
@@ -173,12 +176,12 @@ static void text_from_outside_cannot_break_the_document(void **state)
     run->experiment = "quotes \" and \\ and \n newlines";
     run->hosts[0].cpu = "not utf-8: \xff\xfe";
     run->cells[0].options = "not json";
-    run->cells[1].options = "[1]";
+    run->cells[2].options = "[1]";
     json_t *document = parsed(run);
     assert_string_equal(json_string_value(at(document, "run.experiment")), run->experiment);
     assert_string_equal(json_string_value(at(document, "environment.hosts.0.cpu")), "not utf-8: ??");
     assert_int_equal(json_object_size(at(document, "cells.0.options")), 0);
-    assert_int_equal(json_object_size(at(document, "cells.1.options")), 0);
+    assert_int_equal(json_object_size(at(document, "cells.2.options")), 0);
     json_decref(document);
     lab_run_free(run);
 }

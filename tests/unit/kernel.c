@@ -78,6 +78,38 @@ static void a_datagram_is_the_message_and_nothing_else(void **state)
     }
 }
 
+/* What stands beside a result is what the kernel says of the descriptor, whatever was asked of it. */
+static void the_buffer_that_is_told_is_the_one_that_the_kernel_keeps(void **state)
+{
+    (void)state;
+    static const struct { const char *transport; int option; } kinds[] = {
+        {"pipe", 0}, {"fifo", 0}, {"unix-stream", SO_SNDBUF}, {"unix-seqpacket", SO_SNDBUF}, {"unix-dgram", SO_SNDBUF}, {"udp", SO_RCVBUF},
+    };
+    static const uint32_t windows[] = {4, 100000}; /* the second is beyond what is given, where this process has no privileges */
+    for (size_t i = 0; i < 2 * sizeof kinds / sizeof *kinds; i++) {
+        struct whole whole = whole_open(kinds[i / 2].transport, 1000, windows[i % 2]);
+        int size = 0, fd = whole.wire.fd[LAB_TX];
+        socklen_t length = sizeof size;
+        if (kinds[i / 2].option)
+            assert_int_equal(getsockopt(fd, SOL_SOCKET, kinds[i / 2].option, &size, &length), 0);
+        else
+            size = fcntl(fd, F_GETPIPE_SZ);
+        assert_true(whole.wire.buffer.requested >= 1000 * windows[i % 2]);
+        assert_int_equal(whole.wire.buffer.actual, size);
+        whole_close(&whole);
+    }
+    static const char *const queues[] = {"posix-mq", "sysv-mq"};
+    for (size_t i = 0; i < 2; i++) {
+        struct whole whole = whole_open(queues[i], 100, 5);
+        assert_int_equal(whole.wire.buffer.requested, 500);
+        assert_true(whole.wire.buffer.actual >= 500);
+        whole_close(&whole);
+    }
+    struct whole tcp = whole_open("tcp", 1000, 100000);
+    assert_int_equal(tcp.wire.buffer.requested, 0); /* the kernel adapts it */
+    whole_close(&tcp);
+}
+
 static void a_stranger_on_this_host_cannot_send_into_a_channel(void **state)
 {
     (void)state;
@@ -325,6 +357,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_datagram_is_the_message_and_nothing_else),
+        cmocka_unit_test(the_buffer_that_is_told_is_the_one_that_the_kernel_keeps),
         cmocka_unit_test(a_stranger_on_this_host_cannot_send_into_a_channel),
         cmocka_unit_test(a_udp_sender_stops_before_the_buffer_is_full),
         cmocka_unit_test(a_datagram_that_the_kernel_dropped_is_an_error_and_no_silence),

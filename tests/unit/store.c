@@ -110,6 +110,8 @@ static void assert_same_launch(const struct lab_launch *a, const struct lab_laun
     assert_text(a->proof, b->proof);
     assert_int_equal(a->interface_bytes, b->interface_bytes);
     assert_int_equal(a->payload_bytes, b->payload_bytes);
+    assert_int_equal(a->buffer_requested_bytes, b->buffer_requested_bytes);
+    assert_int_equal(a->buffer_actual_bytes, b->buffer_actual_bytes);
 }
 
 static void assert_same_cell(const struct lab_cell *a, const struct lab_cell *b)
