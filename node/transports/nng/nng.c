@@ -5,8 +5,8 @@
  * The address is chosen by provisioning: an abstract name that nobody can guess, or a port that the node holds, bound and not listened on,
  * until the receiver listens there (both say SO_REUSEADDR, so it may). The sender dials in the background until somebody answers.
  *
- * A socket of nng queues what the other side has not taken, here as many messages as the window; one more that does not fit waits in the end
- * and goes first the next time. What is queued is lost when a socket is closed: a sender that closes says so with a message of no
+ * A socket of nng queues what the other side has not taken, here as many messages as the window; one more that does not fit is left to nng's
+ * threads (nng_send_aio), and taken back, if it has not left meanwhile, before the next. What is queued is lost when a socket is closed: a sender that closes says so with a message of no
  * bytes and waits for an answer of the same kind, for up to 0.9 s. That the other side was killed the library tells by an event on
  * its connection, which is looked at when a call has waited for a slice; deadlines are kept to within a slice. */
 #include "node/transport.h"
@@ -33,8 +33,9 @@ enum { SLICE_MS = 20, RECONNECT_MS = 1, RECONNECT_MAX_MS = 20, QUEUE_MAX = 8192 
 struct nng_end {
     struct lab_end end;
     nng_socket socket;
+    nng_aio *aio;                 /* TX: sends what did not fit into the queue */
     nng_msg *message;             /* TX: written or to be written; RX: read */
-    bool waits;                   /* TX: `message` was committed, and did not fit into the queue */
+    bool left, waits;             /* TX: the aio has a message that was committed; `message` is one */
     bool broken, finished;        /* RX finished: the sender has closed */
     _Atomic int32_t connection;   /* its number; 0: none yet. Set by nng's threads, as `gone` is */
     _Atomic bool gone;
@@ -168,7 +169,11 @@ static int nng_open_end(struct lab_end *end, uint64_t deadline_ns)
     struct nng_end *n = nng_of(end);
     (void)deadline_ns; /* connecting goes on in the background; the first message waits for it */
     hold_library();
-    int code = nng_pair0_open(&n->socket);
+    int code = nng_aio_alloc(&n->aio, NULL, NULL);
+    if (!code)
+        nng_aio_set_timeout(n->aio, NNG_DURATION_INFINITE);
+    if (!code)
+        code = nng_pair0_open(&n->socket);
     bool opened = !code;
     if (!code)
         code = configure(n);
@@ -180,6 +185,7 @@ static int nng_open_end(struct lab_end *end, uint64_t deadline_ns)
     int err = failed(end->role == LAB_TX ? "nng cannot dial" : "nng cannot listen on", end->wire.address, code);
     if (opened)
         nng_close(n->socket);
+    nng_aio_free(n->aio);
     release_library();
     return err;
 }
@@ -203,14 +209,36 @@ static int is_gone(struct nng_end *n)
 
 /* ---- sending ---- */
 
-/* The message that did not fit into the queue. */
+/* The message that did not fit into the queue goes when it does, whether this end is called or not. */
+static void leave(struct nng_end *n)
+{
+    nng_aio_set_msg(n->aio, n->message);
+    n->message = NULL;
+    n->waits = false;
+    n->left = true;
+    nng_send_aio(n->socket, n->aio);
+}
+
+static void take_back(struct nng_end *n)
+{
+    nng_aio_cancel(n->aio);
+    nng_aio_wait(n->aio); /* not for long: it was cancelled, if it had not ended */
+    n->left = false;
+    n->waits = nng_aio_result(n->aio) != 0;
+    n->message = n->waits ? nng_aio_get_msg(n->aio) : NULL;
+}
+
 static int send_waiting(struct nng_end *n, uint64_t deadline_ns)
 {
+    if (n->left)
+        take_back(n);
     while (n->waits) {
         if (n->gone)
             return is_gone(n);
         int code = nng_sendmsg(n->socket, n->message, deadline_ns ? 0 : NNG_FLAG_NONBLOCK);
         int err = code ? look_around(n, code, deadline_ns) : 0;
+        if (err == -EAGAIN)
+            leave(n);
         if (err)
             return err;
         if (!code)
@@ -249,8 +277,10 @@ static void nng_commit(struct lab_end *end, uint32_t count)
     int code = nng_sendmsg(n->socket, n->message, NNG_FLAG_NONBLOCK);
     if (!code)
         n->message = NULL;
-    n->waits = code == NNG_EAGAIN;
-    n->broken |= code && !n->waits;
+    else if (code == NNG_EAGAIN)
+        leave(n);
+    else
+        n->broken = true;
 }
 
 /* ---- receiving ---- */
@@ -325,8 +355,11 @@ static void nng_close_end(struct lab_end *end)
     struct nng_end *n = nng_of(end);
     if (end->role == LAB_TX && !lab_ends_abandoned)
         say_goodbye(n);
+    if (n->left)
+        take_back(n);
     nng_msg_free(n->message);
     nng_close(n->socket);
+    nng_aio_free(n->aio);
     release_library();
 }
 
