@@ -12,6 +12,8 @@
 struct sums {
     uint64_t first_ns;  /* the first message anywhere */
     uint64_t warmup_ns; /* the longest */
+    double encode_ns, enqueue_ns, decode_ns, one_way_ns;
+    uint32_t encoded, decoded, came; /* edges that have those: the first two, the third, the last */
     bool steady, migrated, clients;
     uint32_t migrated_party;
     char astray[LAB_PATH_REASON]; /* "": the messages went the way that the launch is about */
@@ -54,6 +56,30 @@ static int add_client(struct lab_launch *launch, struct sums *sums, const Lab__E
     return lab_hist_merge_encoded(launch->latency, edge->latency.data, edge->latency.len);
 }
 
+/* Of each the side that has it. */
+static void add_stages(struct sums *sums, const Lab__EdgeOutcome *edge)
+{
+    sums->encoded += edge->encode_ns > 0;
+    sums->decoded += edge->decode_ns > 0;
+    sums->came += edge->one_way_ns > 0;
+    sums->encode_ns += edge->encode_ns;
+    sums->enqueue_ns += edge->enqueue_ns;
+    sums->decode_ns += edge->decode_ns;
+    sums->one_way_ns += edge->one_way_ns;
+}
+
+static void tell_stages(const struct sums *sums, struct lab_launch *launch)
+{
+    if (sums->encoded) {
+        launch->encode_ns = sums->encode_ns / sums->encoded;
+        launch->enqueue_ns = sums->enqueue_ns / sums->encoded;
+    }
+    if (sums->decoded)
+        launch->decode_ns = sums->decode_ns / sums->decoded;
+    if (sums->came)
+        launch->one_way_ns = sums->one_way_ns / sums->came;
+}
+
 static int add_outcome(struct lab_launch *launch, struct sums *sums, const Lab__Outcome *outcome)
 {
     add_usage(launch, outcome->usage);
@@ -72,6 +98,7 @@ static int add_outcome(struct lab_launch *launch, struct sums *sums, const Lab__
         launch->integrity.duplicated += edge->duplicated;
         launch->integrity.reordered += edge->reordered;
         launch->integrity.corrupt += edge->corrupt;
+        add_stages(sums, edge);
         int err = edge->client ? add_client(launch, sums, edge) : 0;
         if (err)
             return err;
@@ -144,6 +171,7 @@ int lab_collect_launch(const struct lab_collect *collect, struct lab_run *run, s
     if (collect->same_clock && sums.first_ns > collect->began_ns)
         launch->setup_ns = sums.first_ns - collect->began_ns;
     launch->ready_ns = collect->ready_ns;
+    tell_stages(&sums, launch);
     judge(&sums, run, launch);
     return 0;
 }

@@ -213,6 +213,17 @@ static json_t *startup(const struct lab_summary *s)
     return object;
 }
 
+static json_t *stages(const struct lab_summary *s)
+{
+    json_t *object = json_object();
+    put(object, "encode_ns", number(s->encode_ns));
+    put(object, "enqueue_ns", number(s->enqueue_ns));
+    put(object, "transport_ns", number(s->transport_ns));
+    put(object, "wake_ns", number(s->wake_ns));
+    put(object, "decode_ns", number(s->decode_ns));
+    return object;
+}
+
 static json_t *states(const struct lab_summary *s)
 {
     json_t *object = json_object();
@@ -292,6 +303,7 @@ static json_t *cell_object(const struct lab_run *run, const struct lab_cell *cel
     put(object, "integrity", integrity(s));
     put(object, "cost", cost(s));
     put(object, "startup", startup(s));
+    put(object, "stages", stages(s));
     put(object, "states", states(s));
     put(object, "proximity", proximity(s));
     put(object, "path", path(s));

@@ -135,7 +135,9 @@ struct lab_limit *lab_run_add_limit(struct lab_run *run)
 struct lab_launch *lab_cell_add_launch(struct lab_cell *cell)
 {
     struct lab_launch *launch = add_launch(cell);
-    if (launch)
+    if (launch) {
         launch->messages_per_s = launch->bytes_per_s = launch->handoff_ns = (double)NAN;
+        launch->encode_ns = launch->enqueue_ns = launch->decode_ns = launch->one_way_ns = (double)NAN;
+    }
     return launch;
 }

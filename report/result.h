@@ -51,6 +51,8 @@ struct lab_launch {
     const char *proof;          /* one of lab_proof_name's */
     uint64_t interface_bytes;   /* that arrived over interfaces of the hosts, the loopback aside: of everybody, headers included */
     uint64_t payload_bytes;     /* that arrived at parties: of messages between hosts, or of all where all are on one */
+    /* of messages in an envelope, the means of edges' medians; NaN: not measured */
+    double encode_ns, enqueue_ns, decode_ns, one_way_ns; /* one way: from the sender's stamp until the receiver has it */
     uint64_t setup_ns;          /* from the order to launch to the first message */
     uint64_t overhead_ns;       /* duration of the launch beyond warming up and measuring */
 };

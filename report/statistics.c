@@ -313,6 +313,39 @@ static void take_start(const struct lab_cell *cell, enum lab_verdict sound, doub
     s->first_message_ns = lab_median(first, firsts).value;
 }
 
+/* `values` has room for as many as there are launches. */
+static double median_of(const struct lab_cell *cell, enum lab_verdict sound, enum lab_proximity mode, size_t member, double *values)
+{
+    size_t count = 0;
+    for (uint32_t i = 0; i < cell->launch_count; i++) {
+        double value;
+        memcpy(&value, (const char *)&cell->launches[i] + member, sizeof value);
+        if (kept(&cell->launches[i], sound, mode) && !isnan(value))
+            values[count++] = value;
+    }
+    return lab_median(values, count).value;
+}
+
+static void take_stages(const struct lab_cell *cell, enum lab_verdict sound, double *values, struct lab_summary *s)
+{
+    uint64_t delay = 0, messages = 0;
+    for (uint32_t i = 0; i < cell->launch_count; i++) {
+        if (!kept(&cell->launches[i], sound, s->mode))
+            continue;
+        delay += cell->launches[i].run_delay_ns;
+        messages += cell->launches[i].messages;
+    }
+    s->encode_ns = median_of(cell, sound, s->mode, offsetof(struct lab_launch, encode_ns), values);
+    s->enqueue_ns = median_of(cell, sound, s->mode, offsetof(struct lab_launch, enqueue_ns), values);
+    s->decode_ns = median_of(cell, sound, s->mode, offsetof(struct lab_launch, decode_ns), values);
+    double one_way = median_of(cell, sound, s->mode, offsetof(struct lab_launch, one_way_ns), values);
+    if (isnan(one_way) || !messages)
+        return;
+    s->wake_ns = (double)delay / (double)messages;
+    double left = one_way - s->encode_ns - s->enqueue_ns - s->wake_ns;
+    s->transport_ns = left > 0 ? left : nothing;
+}
+
 static void take_figures(const struct lab_cell *cell, enum lab_verdict sound, struct lab_hist *merged, double *values,
                          struct lab_summary *s)
 {
@@ -393,6 +426,7 @@ int lab_cell_summary(const struct lab_run *run, const struct lab_cell *cell, str
         .p90_ns = nothing, .p99_ns = nothing, .p999_ns = nothing, .max_ns = nothing, .mean_ns = nothing,
         .cpu_ns_per_message = nothing, .switches_per_message = nothing, .faults_per_message = nothing,
         .fiber_switches_per_message = nothing, .ready_ns = nothing, .first_message_ns = nothing, .private_bytes = nothing,
+        .encode_ns = nothing, .enqueue_ns = nothing, .transport_ns = nothing, .wake_ns = nothing, .decode_ns = nothing,
         .running = nothing, .ready = nothing, .waiting = nothing, .cpus = nothing,
     };
     enum lab_verdict sound = sound_verdict(cell);
@@ -417,6 +451,7 @@ int lab_cell_summary(const struct lab_run *run, const struct lab_cell *cell, str
         take_figures(cell, sound, merged, values, &s);
         take_costs(cell, sound, &s);
         take_start(cell, sound, values, &s);
+        take_stages(cell, sound, values, &s);
         s.other_modes = s.launches - s.set_aside - s.kept;
         lab_hist_free(merged);
         free(values);

@@ -75,6 +75,9 @@ struct lab_summary {
     double fiber_switches_per_message; /* NaN: no fibers */
     double ready_ns, first_message_ns; /* of starting, medians of the kept launches; NaN: unknown */
     double private_bytes;              /* of a party, the largest of the kept launches; NaN: unknown */
+    /* Stages of a message in an envelope, medians of the kept launches; NaN: not measured. Transport is what the others leave of the way from one
+     * end to the other, NaN also where they leave nothing: then enqueueing and transport go on at the same time. Wake: ready and not running. */
+    double encode_ns, enqueue_ns, transport_ns, wake_ns, decode_ns;
     double running, ready, waiting; /* fractions of the parties' time; NaN: windows too short */
     double cpus;                    /* busy in the mean, over all parties; NaN: not measured */
 };

@@ -53,7 +53,9 @@ int lab_copied_init(struct lab_lane *lane)
     lane->stride = ((size_t)size + LAB_ENVELOPE_HEAD + 127) & ~(size_t)63;
     lane->buffer = aligned_alloc(64, lane->places * lane->stride + LAB_ENVELOPE_HEAD);
     lane->lengths = calloc(lane->places, sizeof *lane->lengths);
-    if (!lane->buffer || !lane->lengths) {
+    if (lane->envelope && lane->places == 1)
+        lane->stages = lab_stages_new();
+    if (!lane->buffer || !lane->lengths || (lane->envelope && lane->places == 1 && !lane->stages)) {
         lab_copied_fini(lane);
         return lab_fail(ENOMEM, "no memory for %u messages of %u bytes", lane->places, size);
     }
@@ -67,8 +69,10 @@ void lab_copied_fini(struct lab_lane *lane)
 {
     free(lane->buffer);
     free(lane->lengths);
+    lab_stages_free(lane->stages);
     lane->buffer = NULL;
     lane->lengths = NULL;
+    lane->stages = NULL;
 }
 
 /* ---- sending ---- */
@@ -78,6 +82,21 @@ static void enclose(struct lab_lane *lane, uint32_t place)
     lane->head.sequence = lane->next + place;
     lane->head.stamp_ns = lab_now_ns();
     lab_envelope_write(&lane->head, lane->stencil.size, wire_at(lane, place));
+}
+
+/* A message that is looked at, in its envelope. */
+static __attribute__((noinline)) int send_looked_at(struct lab_lane *lane, uint64_t deadline_ns)
+{
+    uint64_t begin_ns = lab_now_ns();
+    int err = lab_end_send(lane->end, wire_at(lane, 0), lab_lane_wire_bytes(lane->stencil.size, true), deadline_ns);
+    uint64_t sent_ns = lab_now_ns();
+    if (err)
+        return err;
+    lab_hist_record(lane->stages->ns[LAB_STAGE_ENQUEUE], sent_ns - begin_ns);
+    for (int i = 0; i < LAB_STAGES_BATCH; i++)
+        enclose(lane, 0);
+    lab_hist_record(lane->stages->ns[LAB_STAGE_ENCODE], lab_now_ns() - sent_ns);
+    return 0;
 }
 
 /* The next message lies ready: it was made after the one before had left, when nobody waited for it. */
@@ -90,7 +109,9 @@ static int put_singly(struct lab_lane *lane, uint32_t count, uint32_t last_flags
             refresh(lane, message, lane->next, last_flags);
         if (lane->envelope)
             enclose(lane, 0);
-        int err = lab_end_send(lane->end, wire_at(lane, 0), lab_lane_wire_bytes(lane->stencil.size, lane->envelope), deadline_ns);
+        int err = lab_stages_due(lane->stages, lane->next)
+                      ? send_looked_at(lane, deadline_ns)
+                      : lab_end_send(lane->end, wire_at(lane, 0), lab_lane_wire_bytes(lane->stencil.size, lane->envelope), deadline_ns);
         if (!err) {
             lane->next++;
             lane->account.sent++;
@@ -198,6 +219,8 @@ static int take_singly(struct lab_lane *lane, uint64_t deadline_ns, uint32_t *re
     ssize_t got = lab_end_recv(lane->end, wire_at(lane, 0), lab_lane_wire_bytes(lane->stencil.size, lane->envelope), deadline_ns);
     if (got < 0)
         return (int)got;
+    if (lab_stages_due(lane->stages, lane->next))
+        lane->stages->arrived_ns = lab_now_ns();
     *ret_count = 1;
     read_label(lane, 0, (uint32_t)got, ret_flags);
     return 0;
@@ -229,8 +252,28 @@ int lab_copied_take(struct lab_lane *lane, uint32_t want, uint64_t deadline_ns, 
     return lane->places > 1 ? take_together(lane, want, deadline_ns, ret_count, ret_flags) : take_singly(lane, deadline_ns, ret_count, ret_flags);
 }
 
+/* The message that was looked at lies where it came. */
+static __attribute__((noinline)) void look_back(struct lab_lane *lane)
+{
+    struct lab_envelope head;
+    const unsigned char *payload;
+    size_t length, size = lab_lane_wire_bytes(lane->stencil.size, true);
+    uint64_t begin_ns = lab_now_ns(), arrived_ns = lane->stages->arrived_ns;
+    int err = 0;
+    for (int i = 0; i < LAB_STAGES_BATCH && !err; i++)
+        err = lab_envelope_read(wire_at(lane, 0), size, &head, &payload, &length);
+    lane->stages->arrived_ns = 0;
+    if (err)
+        return; /* it was counted corrupt */
+    lab_hist_record(lane->stages->ns[LAB_STAGE_DECODE], lab_now_ns() - begin_ns);
+    if (!lane->end->channel.crosses_hosts && arrived_ns > head.stamp_ns)
+        lab_hist_record(lane->stages->ns[LAB_STAGE_ONE_WAY], arrived_ns - head.stamp_ns);
+}
+
 void lab_copied_settle(struct lab_lane *lane)
 {
+    if (lane->stages && lane->stages->arrived_ns)
+        look_back(lane);
     if (lane->unsettled && !whole(lane, lane->unsettled)) {
         lane->account.corrupt++;
         lane->account.received--;

@@ -10,6 +10,7 @@
 #define LAB_NODE_LANE_LANE_H
 
 #include "node/lane/message.h"
+#include "node/lane/stages.h"
 #include "node/transport.h"
 #include "proto/envelope.h"
 
@@ -27,6 +28,7 @@ struct lab_lane {
     bool loan;                   /* the transport lends its buffers */
     bool verify_all;             /* sum every message; else every 64th */
     bool envelope;
+    struct lab_stages *stages;   /* of messages that go one by one in an envelope; NULL: nobody looks */
     struct lab_envelope head;    /* of what is sent; what is expected, on receipt */
     uint32_t next;               /* sequence of the next message sent or expected */
     struct lab_account account;

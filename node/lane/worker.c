@@ -275,6 +275,13 @@ static int describe_edge(const struct lab_pattern *pattern, const struct lab_edg
     o.duplicated = side->rx.account.duplicated;
     o.reordered = side->rx.account.reordered;
     o.corrupt = side->rx.account.corrupt;
+    if (side->client) {
+        o.encode_ns = lab_stages_median(side->tx.stages, LAB_STAGE_ENCODE, side->clock_overhead_ns);
+        o.enqueue_ns = lab_stages_median(side->tx.stages, LAB_STAGE_ENQUEUE, side->clock_overhead_ns);
+    } else {
+        o.one_way_ns = lab_stages_median(side->rx.stages, LAB_STAGE_ONE_WAY, 0);
+        o.decode_ns = lab_stages_median(side->rx.stages, LAB_STAGE_DECODE, side->clock_overhead_ns);
+    }
     if (result->latency && result->latency->count) {
         o.latency.len = lab_hist_encode(result->latency, NULL, 0);
         o.latency.data = malloc(o.latency.len);

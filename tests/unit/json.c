@@ -76,7 +76,7 @@ static void the_document_has_every_published_name(void **state)
         json_t *cell = json_array_get(at(document, "cells"), i);
         ASSERT_KEYS(cell, "id", "transport", "options", "wait", "pattern", "topology", "workload", "size_bytes", "nodes", "workers",
                     "placement", "unit", "scope", "verdict", "reason", "launches", "samples", "latency_ns", "throughput",
-                    "integrity", "cost", "startup", "states", "path");
+                    "integrity", "cost", "startup", "stages", "states", "path");
         ASSERT_KEYS(at(cell, "startup"), "ready_ns", "first_message_ns", "private_bytes_per_worker");
         ASSERT_KEYS(at(cell, "throughput"), "messages_per_s", "bytes_per_s");
         ASSERT_KEYS(at(cell, "cost"), "syscalls_per_message", "context_switches_per_message", "page_faults_per_message",
@@ -87,6 +87,7 @@ static void the_document_has_every_published_name(void **state)
         ASSERT_KEYS(at(cell, "throughput.messages_per_s"), "value", "ci95");
         ASSERT_KEYS(at(cell, "throughput.bytes_per_s"), "value", "ci95");
         ASSERT_KEYS(at(cell, "integrity"), "sent", "received", "lost", "duplicated", "reordered", "corrupt");
+        ASSERT_KEYS(at(cell, "stages"), "encode_ns", "enqueue_ns", "transport_ns", "wake_ns", "decode_ns");
         ASSERT_KEYS(at(cell, "states"), "running", "ready", "waiting");
     }
     assert_int_equal(json_integer_value(at(document, "cells.0.options.window")), 1);

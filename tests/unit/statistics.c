@@ -181,6 +181,35 @@ static void one_lost_message_makes_a_cell_invalid_and_gives_no_figure(void **sta
     lab_run_free(run);
 }
 
+static void transport_is_what_the_other_stages_leave_of_the_way(void **state)
+{
+    (void)state;
+    struct lab_run *run = lab_synthetic_run();
+    struct lab_cell *cell = lab_synthetic_cell(run, "zmq-tcp", "block", "pingpong", 64);
+    lab_synthetic_launches(cell, 6, 30000, 0, 0.3, 56);
+    struct lab_summary s = summary_of(run, 0);
+    assert_true(isnan(s.encode_ns) && isnan(s.enqueue_ns) && isnan(s.transport_ns) && isnan(s.wake_ns) && isnan(s.decode_ns));
+    for (uint32_t i = 0; i < 6; i++) {
+        struct lab_launch *launch = &cell->launches[i];
+        launch->encode_ns = 30 + i;
+        launch->enqueue_ns = 1000;
+        launch->decode_ns = 12;
+        launch->one_way_ns = 20000;
+        launch->run_delay_ns = 2000 * launch->messages;
+    }
+    s = summary_of(run, 0);
+    assert_near(s.encode_ns, 32.5, 1e-9);
+    assert_near(s.wake_ns, 2000, 1e-9);
+    assert_near(s.transport_ns, 20000 - 32.5 - 1000 - 2000, 1e-9);
+    assert_near(s.decode_ns, 12, 1e-9);
+    for (uint32_t i = 0; i < 6; i++)
+        cell->launches[i].enqueue_ns = 19000; /* the library sends while it is still being handed the message */
+    s = summary_of(run, 0);
+    assert_true(isnan(s.transport_ns));
+    assert_near(s.enqueue_ns, 19000, 0);
+    lab_run_free(run);
+}
+
 static void launches_that_are_not_sound_are_left_out_while_others_are(void **state)
 {
     (void)state;
@@ -444,6 +473,7 @@ int main(void)
         cmocka_unit_test(hand_off_times_name_the_mode),
         cmocka_unit_test(only_the_most_common_mode_gives_the_figures),
         cmocka_unit_test(one_lost_message_makes_a_cell_invalid_and_gives_no_figure),
+        cmocka_unit_test(transport_is_what_the_other_stages_leave_of_the_way),
         cmocka_unit_test(launches_that_are_not_sound_are_left_out_while_others_are),
         cmocka_unit_test(a_noisy_machine_makes_noisy_cells),
         cmocka_unit_test(cells_without_launches_are_skipped_or_failed_with_a_reason),

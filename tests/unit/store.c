@@ -56,6 +56,8 @@ static struct lab_run *small_run(const char *id)
     run->cells[0].launches[2].overhead_ns = 123;
     run->cells[0].launches[2].ready_ns = 124;
     run->cells[0].launches[2].private_bytes = 125;
+    run->cells[0].launches[2].encode_ns = 31.5;
+    run->cells[0].launches[2].one_way_ns = 1234.5;
     run->cells[0].launches[2].fiber_switches = 126;
     return run;
 }
@@ -106,6 +108,10 @@ static void assert_same_launch(const struct lab_launch *a, const struct lab_laun
     assert_int_equal(a->overhead_ns, b->overhead_ns);
     assert_int_equal(a->ready_ns, b->ready_ns);
     assert_int_equal(a->private_bytes, b->private_bytes);
+    assert_real(a->encode_ns, b->encode_ns);
+    assert_real(a->enqueue_ns, b->enqueue_ns);
+    assert_real(a->decode_ns, b->decode_ns);
+    assert_real(a->one_way_ns, b->one_way_ns);
     assert_int_equal(a->fiber_switches, b->fiber_switches);
     assert_text(a->proof, b->proof);
     assert_int_equal(a->interface_bytes, b->interface_bytes);
