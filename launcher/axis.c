@@ -56,6 +56,8 @@ static const struct row rows[LAB_AXES] = {
     [LAB_AXIS_INPUT] = {"input", TEXT, NULL, 0, 0},
     [LAB_AXIS_TEMPERATURE] = {"temperature", NAME, NAMES("warm", "cold"), 0, 0},
     [LAB_AXIS_SPIN_LIMIT] = {"spin_limit", TIME, NULL, 1, LAB_NS_PER_S},
+    [LAB_AXIS_MPI_PATH] = {"mpi_path", NAME, NAMES("default", "shm", "cma", "tcp"), 0, 0},
+    [LAB_AXIS_MPI_RNDV] = {"mpi_rndv", SIZE, NULL, LAB_MESSAGE_MIN, UINT64_MAX},
 };
 
 const char *lab_axis_name(enum lab_axis axis)

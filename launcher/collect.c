@@ -16,6 +16,7 @@ struct sums {
     uint32_t encoded, decoded, came; /* edges that have those: the first two, the third, the last */
     bool steady, migrated, clients;
     uint32_t migrated_party;
+    char carrier[200];  /* which way a library took, of all pairs; "": unknown, or it has no choice */
     char astray[LAB_PATH_REASON]; /* "": the messages went the way that the launch is about */
 };
 
@@ -80,6 +81,14 @@ static void tell_stages(const struct sums *sums, struct lab_launch *launch)
         launch->one_way_ns = sums->one_way_ns / sums->came;
 }
 
+/* Of all pairs, once each. */
+static void add_carrier(struct sums *sums, const char *carrier)
+{
+    size_t used = strlen(sums->carrier);
+    if (carrier[0] && !strstr(sums->carrier, carrier) && used < sizeof sums->carrier)
+        snprintf(sums->carrier + used, sizeof sums->carrier - used, "%s%s", used ? "; " : "", carrier);
+}
+
 static int add_outcome(struct lab_launch *launch, struct sums *sums, const Lab__Outcome *outcome)
 {
     add_usage(launch, outcome->usage);
@@ -99,6 +108,7 @@ static int add_outcome(struct lab_launch *launch, struct sums *sums, const Lab__
         launch->integrity.reordered += edge->reordered;
         launch->integrity.corrupt += edge->corrupt;
         add_stages(sums, edge);
+        add_carrier(sums, edge->carrier);
         int err = edge->client ? add_client(launch, sums, edge) : 0;
         if (err)
             return err;
@@ -148,6 +158,20 @@ static void note_library(struct lab_run *run, const char *named)
         *library = (struct lab_library){.name = kept, .version = version};
 }
 
+/* What nobody asked for and nobody would guess: said once beside the figures, or, without memory, not at all. */
+static void note_carrier(struct lab_run *run, const Lab__Cell *cell, const char *carrier)
+{
+    char text[320];
+    snprintf(text, sizeof text, "%s found its way from rank to rank by itself: %s", cell->transport, carrier);
+    for (uint32_t w = 0; w < run->warning_count; w++)
+        if (strcmp(run->warnings[w].text, text) == 0)
+            return;
+    const char *kept = lab_run_string(run, text);
+    struct lab_warning *warning = kept ? lab_run_add_warning(run) : NULL;
+    if (warning)
+        *warning = (struct lab_warning){.code = "carrier", .text = kept};
+}
+
 int lab_collect_launch(const struct lab_collect *collect, struct lab_run *run, struct lab_launch *launch)
 {
     struct sums sums = {.steady = true};
@@ -172,6 +196,9 @@ int lab_collect_launch(const struct lab_collect *collect, struct lab_run *run, s
         launch->setup_ns = sums.first_ns - collect->began_ns;
     launch->ready_ns = collect->ready_ns;
     tell_stages(&sums, launch);
+    launch->carrier = sums.carrier[0] ? lab_run_string(run, sums.carrier) : NULL;
+    if (launch->carrier && !collect->assign->cell->n_variables)
+        note_carrier(run, collect->assign->cell, launch->carrier);
     judge(&sums, run, launch);
     return 0;
 }

@@ -37,6 +37,7 @@ struct order {
     Lab__Edge *edges, **edge_pointers;
     Lab__Place *places, **place_pointers;
     char **hosts;
+    char variable[LAB_PLAN_VARIABLES][LAB_PLAN_VARIABLE], *variables[LAB_PLAN_VARIABLES];
 };
 
 static void order_fini(struct order *order)
@@ -133,6 +134,10 @@ static int order_make(struct drive *drive, const struct lab_plan_cell *cell, con
     order->assign.workers_per_node = cell->workers;
     order->assign.n_edges = edges;
     order->cell.together = edges > 1;
+    order->cell.n_variables = (size_t)lab_plan_mpi_variables(cell, order->variable);
+    for (size_t v = 0; v < order->cell.n_variables; v++)
+        order->variables[v] = order->variable[v];
+    order->cell.variables = order->variables;
     order->assign.edges = order->edge_pointers;
     order->assign.n_places = cell->parties;
     order->assign.places = order->place_pointers;

@@ -43,6 +43,8 @@ struct lab_plan_cell {
     enum lab_wait wait;
     enum lab_unit unit;
     enum lab_backing backing;
+    const char *mpi_path;    /* "shm", "cma", "tcp", or "default" where that was asked for; NULL: it was not, or MPI moves nothing here */
+    uint64_t mpi_rndv;       /* bytes from which on MPI is to send by rendezvous; 0: as it likes */
     uint64_t spin_ns;        /* adaptive polls for so long at most; 0: the default */
     uint64_t size_bytes;
     uint32_t nodes, workers; /* workers per node; 0: the nodes talk */
@@ -88,6 +90,10 @@ int lab_machine_parse(const char *cpus, struct lab_machine *ret_machine);
  * *combination* is a skipped cell. The plan refers to the experiment, which must outlive it. */
 int lab_plan_make(const struct lab_experiment *experiment, const struct lab_machine *machine, struct lab_plan **ret_plan);
 void lab_plan_free(struct lab_plan *plan);
+
+/* What its workers find in their environment, "NAME=value" each; how many. */
+enum { LAB_PLAN_VARIABLES = 2, LAB_PLAN_VARIABLE = 48 };
+int lab_plan_mpi_variables(const struct lab_plan_cell *cell, char to[LAB_PLAN_VARIABLES][LAB_PLAN_VARIABLE]);
 
 /* The cpu of a party of a cell that runs: same-core: all on one; other-core: the two sides of every edge apart; any: -1. */
 int32_t lab_plan_cpu(const struct lab_plan_cell *cell, const struct lab_machine *machine, uint32_t party);

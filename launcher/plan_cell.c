@@ -371,7 +371,7 @@ bool lab_plan_elsewhere(const struct lab_plan_making *making)
 
 int lab_plan_cell_make(const struct lab_site *site, const struct lab_combination *combination, struct lab_plan_cell *ret_cell)
 {
-    static int (*const steps[])(struct lab_plan_making *) = {check_version, take_names, take_wait, take_spin_limit, take_unit, take_shape, take_depth, take_delivery, take_encryption, lab_plan_back, lab_plan_place};
+    static int (*const steps[])(struct lab_plan_making *) = {check_version, take_names, take_wait, take_spin_limit, take_unit, take_shape, take_depth, take_delivery, take_encryption, lab_plan_mpi, lab_plan_back, lab_plan_place};
     struct lab_plan_making making = {site, combination, ret_cell};
     *ret_cell = (struct lab_plan_cell){0};
     take_asked(&making);
@@ -429,7 +429,8 @@ bool lab_plan_cell_same(const struct lab_plan_cell *a, const struct lab_plan_cel
     if (!a->skip)
         return a->transport == b->transport && a->link == b->link && a->pattern == b->pattern && a->topology == b->topology &&
                a->wait == b->wait && a->unit == b->unit && a->backing == b->backing && a->verify_all == b->verify_all && a->reliable == b->reliable &&
-               !a->delivery == !b->delivery && a->encrypted == b->encrypted;
+               !a->delivery == !b->delivery && a->encrypted == b->encrypted && a->mpi_rndv == b->mpi_rndv &&
+               strcmp(a->mpi_path ? a->mpi_path : "default", b->mpi_path ? b->mpi_path : "default") == 0;
     for (enum lab_axis axis = 0; axis < LAB_AXES; axis++) {
         const char *of_a = a->asked[axis] ? a->asked[axis] : "", *of_b = b->asked[axis] ? b->asked[axis] : "";
         if (!lab_axis_numeric(axis) && strcmp(of_a, of_b) != 0)

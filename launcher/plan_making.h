@@ -26,6 +26,7 @@ int lab_plan_no_memory(void); /* -ENOMEM, recorded */
  * placed as if they were. */
 bool lab_plan_elsewhere(const struct lab_plan_making *making);
 
+int lab_plan_mpi(struct lab_plan_making *making);   /* how MPI is told to move messages */
 int lab_plan_back(struct lab_plan_making *making);  /* whether its channels can be made, and of what */
 int lab_plan_place(struct lab_plan_making *making); /* on which cpus its parties are */
 

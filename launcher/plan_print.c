@@ -40,7 +40,7 @@ static bool same_line(const struct lab_plan_cell *a, const struct lab_plan_cell 
     bool asked = a->asked[LAB_AXIS_WINDOW] && b->asked[LAB_AXIS_WINDOW];
     return same_group(a, b) && a->transport == b->transport && a->link == b->link && a->wait == b->wait && a->spin_ns == b->spin_ns &&
            a->unit == b->unit && a->backing == b->backing && a->batch == b->batch && a->verify_all == b->verify_all && !a->delivery == !b->delivery && a->reliable == b->reliable &&
-           a->encryption == b->encryption &&
+           a->encryption == b->encryption && a->mpi_path == b->mpi_path && a->mpi_rndv == b->mpi_rndv &&
            a->baseline == b->baseline &&
            !a->asked[LAB_AXIS_WINDOW] == !b->asked[LAB_AXIS_WINDOW] && (!asked || a->window == b->window);
 }
@@ -91,6 +91,10 @@ static void put_line(struct printing *printing, size_t from)
         used += (size_t)snprintf(text + used, sizeof text - used, "  batch %u", first->batch);
     if (first->backing != LAB_BACKING_MEMFD && used < sizeof text)
         used += (size_t)snprintf(text + used, sizeof text - used, "  backing %s", lab_backing_name(first->backing));
+    if (first->mpi_path && used < sizeof text)
+        used += (size_t)snprintf(text + used, sizeof text - used, "  mpi_path %s", first->mpi_path);
+    if (first->mpi_rndv && used < sizeof text)
+        used += (size_t)snprintf(text + used, sizeof text - used, "  mpi_rndv %s", first->asked[LAB_AXIS_MPI_RNDV]);
     if (first->spin_ns && used < sizeof text)
         used += (size_t)snprintf(text + used, sizeof text - used, "  spin_limit %s", first->asked[LAB_AXIS_SPIN_LIMIT]);
     if (!first->verify_all && used < sizeof text)

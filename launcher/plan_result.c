@@ -21,6 +21,10 @@ static const char *options_of(struct lab_run *run, const struct lab_plan_cell *c
         used += snprintf(text + used, sizeof text - (size_t)used, ", \"delivery\": \"%s\"", cell->delivery);
     if (cell->encryption)
         used += snprintf(text + used, sizeof text - (size_t)used, ", \"encryption\": \"%s\"", cell->encryption);
+    if (cell->mpi_path)
+        used += snprintf(text + used, sizeof text - (size_t)used, ", \"mpi_path\": \"%s\"", cell->mpi_path);
+    if (cell->mpi_rndv)
+        used += snprintf(text + used, sizeof text - (size_t)used, ", \"mpi_rndv\": %llu", (unsigned long long)cell->mpi_rndv);
     if (!cell->verify_all)
         used += snprintf(text + used, sizeof text - (size_t)used, ", \"verify\": \"sample\"");
     snprintf(text + used, sizeof text - (size_t)used, "}");

@@ -149,7 +149,7 @@ struct lab_bound {
 
 struct lab_end; /* below */
 
-enum { LAB_LIBRARY_TEXT = 64 };
+enum { LAB_LIBRARY_TEXT = 64, LAB_CARRIER_TEXT = 96 };
 
 struct lab_transport_ops {
     const char *name;   /* equal to the card's */
@@ -212,6 +212,9 @@ struct lab_transport_ops {
 
     /* "MPICH 4.0.2": name and version of the library behind it, as it is at run time in this process; NULL: there is none. */
     void (*library)(char to[LAB_LIBRARY_TEXT]);
+
+    /* "shared memory (sysv), cma": which way that library really takes, where it chooses by itself; "": unknown. NULL: there is no choice. */
+    void (*carrier)(char to[LAB_CARRIER_TEXT]);
 };
 
 struct lab_end {

@@ -246,12 +246,23 @@ static json_t *proximity(const struct lab_summary *s)
     return object;
 }
 
-static json_t *path(const struct lab_summary *s)
+/* MPI sends a message with the first word of it, or asks for a place first: what was asked for is known, what it chose is not. */
+static const char *protocol(const struct lab_cell *cell)
+{
+    char threshold[LAB_OPTION_TEXT];
+    if (!lab_option_text(cell->options, "mpi_rndv", threshold))
+        return NULL;
+    return cell->size_bytes < strtoull(threshold, NULL, 10) ? "eager" : "rendezvous";
+}
+
+static json_t *path(const struct lab_cell *cell, const struct lab_summary *s)
 {
     json_t *object = json_object();
     put(object, "interface_bytes", s->proof ? whole(s->interface_bytes) : json_null());
     put(object, "payload_bytes", s->proof ? whole(s->payload_bytes) : json_null());
     put(object, "proof", text(s->proof));
+    put(object, "carrier", text(s->carrier));
+    put(object, "protocol", text(protocol(cell)));
     return object;
 }
 
@@ -306,7 +317,7 @@ static json_t *cell_object(const struct lab_run *run, const struct lab_cell *cel
     put(object, "stages", stages(s));
     put(object, "states", states(s));
     put(object, "proximity", proximity(s));
-    put(object, "path", path(s));
+    put(object, "path", path(cell, s));
     return object;
 }
 

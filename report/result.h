@@ -53,6 +53,7 @@ struct lab_launch {
     uint64_t payload_bytes;     /* that arrived at parties: of messages between hosts, or of all where all are on one */
     /* of messages in an envelope, the means of edges' medians; NaN: not measured */
     double encode_ns, enqueue_ns, decode_ns, one_way_ns; /* one way: from the sender's stamp until the receiver has it */
+    const char *carrier;        /* which way a library that chooses by itself took, "shared memory (sysv), cma"; NULL: unknown, or no choice */
     uint64_t setup_ns;          /* from the order to launch to the first message */
     uint64_t overhead_ns;       /* duration of the launch beyond warming up and measuring */
 };

@@ -71,7 +71,7 @@ static const struct lab_shape_field launch[] = {
     FIELD(lab_launch, private_bytes, U64),  FIELD(lab_launch, proof, TEXT),       FIELD(lab_launch, interface_bytes, U64),
     FIELD(lab_launch, payload_bytes, U64),  FIELD(lab_launch, buffer_requested_bytes, U64), FIELD(lab_launch, buffer_actual_bytes, U64),
     FIELD(lab_launch, encode_ns, REAL),     FIELD(lab_launch, enqueue_ns, REAL),  FIELD(lab_launch, decode_ns, REAL),
-    FIELD(lab_launch, one_way_ns, REAL),
+    FIELD(lab_launch, one_way_ns, REAL),    FIELD(lab_launch, carrier, TEXT),
 };
 const struct lab_shape lab_shape_launch = {"launches", launch, COUNT(launch), NULL, NULL};
 

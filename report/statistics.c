@@ -398,6 +398,8 @@ static void take_path(const struct lab_cell *cell, enum lab_verdict sound, struc
     bool any_sound = s->set_aside < s->launches;
     for (uint32_t i = 0; i < cell->launch_count; i++) {
         const struct lab_launch *launch = &cell->launches[i];
+        if (launch->carrier)
+            s->carrier = launch->carrier;
         if (!launch->proof || (any_sound ? launch->verdict != sound : launch->verdict == LAB_FAILED))
             continue;
         s->proof = launch->proof;

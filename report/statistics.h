@@ -71,6 +71,7 @@ struct lab_summary {
     const char *proof;              /* of the sound launches, or of all where none is: lab_proof_name's; NULL: it was not looked at */
     uint64_t interface_bytes, payload_bytes;
     uint64_t buffer_requested_bytes, buffer_actual_bytes; /* 0: nothing was asked of the kernel */
+    const char *carrier;            /* of the launch that told it last: which way the library took; NULL: unknown, or it has no choice */
     double cpu_ns_per_message, switches_per_message, faults_per_message; /* both sides together */
     double fiber_switches_per_message; /* NaN: no fibers */
     double ready_ns, first_message_ns; /* of starting, medians of the kept launches; NaN: unknown */

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum { VARIABLES_MAX = 8 }; /* of a cell, for its workers */
 enum { WORKER_CONTROL_FD = 3 }; /* of its first member; those of the others follow, then whatever the members are handed */
 
 /* ---- telling a party what to do ---- */
@@ -259,7 +260,13 @@ static int spawn(const struct lab_launch_run *launch, const struct manifest *man
 static int spawn_ranked(struct lab_launch_run *launch, struct briefing *briefing, struct lab_process *process, uint32_t members)
 {
     char variables[LAB_PMI_VARIABLES][LAB_PMI_VARIABLE];
-    const char *more[LAB_PMI_VARIABLES + 1] = {NULL};
+    const Lab__Cell *cell = launch->assign->cell;
+    const char *more[LAB_PMI_VARIABLES + VARIABLES_MAX + 1] = {NULL};
+    size_t count = 0;
+    if (cell->n_variables > VARIABLES_MAX)
+        return lab_refuse(EPROTO, "%zu variables for the environment of a worker; %d is the most", cell->n_variables, VARIABLES_MAX);
+    for (size_t v = 0; v < cell->n_variables; v++)
+        more[count++] = cell->variables[v];
     int rank = launch->members[process->first].party->rank, pmi_fd = -1;
     if (rank >= 0) {
         int err = lab_pmi_take_fd(launch->pmi, (uint32_t)rank, &pmi_fd);
@@ -267,7 +274,7 @@ static int spawn_ranked(struct lab_launch_run *launch, struct briefing *briefing
             return err;
         lab_pmi_environment(launch->pmi, (uint32_t)rank, hand_over(briefing, pmi_fd), variables);
         for (int v = 0; v < LAB_PMI_VARIABLES; v++)
-            more[v] = variables[v];
+            more[count++] = variables[v];
     }
     int err = briefing->err ? briefing->err : spawn(launch, briefing->manifest, process, members, more);
     if (pmi_fd >= 0)

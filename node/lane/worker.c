@@ -293,13 +293,26 @@ static int describe_edge(const struct lab_pattern *pattern, const struct lab_edg
     return 0;
 }
 
-/* That of its first side: all have the same transport. A side may have one lane only. */
-static void name_library(const struct lab_worker *worker, char to[LAB_LIBRARY_TEXT])
+/* All its sides have the same. A side may have one lane only. NULL: it has opened none. */
+static const struct lab_transport_ops *transport_of(const struct lab_worker *worker)
 {
     const struct lab_edge_side *side = worker->opened ? &worker->sides[0] : NULL;
     const struct lab_end *end = side && side->tx.end ? side->tx.end : side ? side->rx.end : NULL;
-    if (end && end->ops->library)
-        end->ops->library(to);
+    return end ? end->ops : NULL;
+}
+
+static void name_library(const struct lab_worker *worker, char to[LAB_LIBRARY_TEXT])
+{
+    const struct lab_transport_ops *ops = transport_of(worker);
+    if (ops && ops->library)
+        ops->library(to);
+}
+
+static void name_carrier(const struct lab_worker *worker, char to[LAB_CARRIER_TEXT])
+{
+    const struct lab_transport_ops *ops = transport_of(worker);
+    if (ops && ops->carrier)
+        ops->carrier(to);
 }
 
 static int send_result(const struct lab_worker *worker)
@@ -337,8 +350,11 @@ static int send_result(const struct lab_worker *worker)
     Lab__EdgeOutcome *edges = calloc(worker->opened ? worker->opened : 1, sizeof *edges);
     Lab__EdgeOutcome **pointers = calloc(worker->opened ? worker->opened : 1, sizeof *pointers);
     int err = edges && pointers ? 0 : lab_fail(ENOMEM, "no memory for %u results", worker->opened);
+    char carrier[LAB_CARRIER_TEXT] = "";
+    name_carrier(worker, carrier);
     for (uint32_t i = 0; !err && i < worker->opened; i++) {
         err = describe_edge(worker->pattern, &worker->sides[i], &measure->results[i], &edges[i]);
+        edges[i].carrier = carrier;
         pointers[i] = &edges[i];
     }
     if (!err) {

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "node/transports/mpi/carrier.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -193,4 +194,5 @@ const struct lab_transport_ops lab_ops_mpi = {
     .recv = mpi_recv,
     .enter = lab_mpi_enter,
     .library = lab_mpi_library,
+    .carrier = lab_mpi_carrier,
 };

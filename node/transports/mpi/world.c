@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "node/transports/mpi/carrier.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -51,7 +52,9 @@ static int initialise(bool relays)
     pthread_mutex_lock(&lock);
     if (!initialised) {
         int wanted = relays ? MPI_THREAD_MULTIPLE : MPI_THREAD_SERIALIZED, granted = 0;
+        lab_mpi_listen();
         int code = getenv("PMI_RANK") ? MPI_Init_thread(NULL, NULL, wanted, &granted) : MPI_SUCCESS;
+        lab_mpi_listened();
         if (!getenv("PMI_RANK"))
             err = lab_refuse(ENOENT, "no MPI world: this process was not started as one of its ranks");
         else if (code != MPI_SUCCESS)
