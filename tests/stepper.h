@@ -5,12 +5,12 @@
  *     lab_path_trace(&path, &victim);                                        // through all of it, step by step, once; reaped
  *     ...
  *     victim = lab_victim_start(operate, subject, nudge);                    // another one
- *     bool finished = lab_victim_kill_after(&victim, &path, 17);             // it has executed 17 instructions, and is dead and reaped
+ *     death = lab_victim_kill_after(&victim, &path, 17);                     // it has executed 17 instructions, and is dead and reaped
  *
  * The child is forked: memory that is mapped shared is shared with it, everything else it has to itself. A step takes 5 to 40 us, and so
- * only the first child walks: the others run to the last place on its path that they come to for the first time (a breakpoint), and walk
- * from there. Who is killed has been where the first one was, or, where clocks and the survivors' doings decided otherwise, somewhere else
- * on its way; how often that was is told.
+ * only the first child walks: the others run to a place near the end of their way (a breakpoint, passed as often as the first one came
+ * there), and walk from there. Who is killed has been where the first one was, or, where clocks and the survivors' doings decided otherwise,
+ * somewhere else: it has strayed.
  *
  * An operation may sleep in the kernel. Where it does, `nudge` wakes it, and it is killed once in its sleep and then at each instruction
  * behind it; without a nudge the path ends there, in its sleep. */
@@ -24,6 +24,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -31,7 +32,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LAB_PATH_MAX = 1 << 14 };
+enum { LAB_PATH_MAX = 1 << 12, LAB_PASS_STEPS = 3 }; /* to pass a breakpoint takes as long as so many steps */
 
 struct lab_victim {
     pid_t pid;
@@ -40,12 +41,18 @@ struct lab_victim {
     bool may_sleep, nudged;
 };
 
+/* Where a process is: the same instruction in the same depth of calls. */
+struct lab_spot {
+    uintptr_t code, stack;
+};
+
 struct lab_path {
     uint32_t length;                 /* instructions */
     bool sleeps;                     /* the last one never returns */
-    uint32_t strayed;                /* victims who were killed beside the path */
-    uintptr_t at[LAB_PATH_MAX];      /* where it is after so many instructions */
-    uint32_t station[LAB_PATH_MAX];  /* the last place up to here that it comes to for the first time, as an index */
+    struct lab_spot at[LAB_PATH_MAX]; /* where it is after so many instructions */
+    uint32_t passes[LAB_PATH_MAX];   /* how often it was there before */
+    uint32_t station[LAB_PATH_MAX];  /* of the indices up to here, the one from which one gets here fastest ... */
+    uint32_t cost[LAB_PATH_MAX];     /* ... in steps */
 };
 
 #if defined(__x86_64__)
@@ -71,8 +78,8 @@ static inline const char *lab_why_not_step(void)
 #endif
 }
 
-/* With `may_sleep` the operation may sleep: it is looked at and not only waited for, which takes longer. Not inlined: all children are to be on
- * one path. */
+/* With `may_sleep` the operation may sleep: it is looked at and not only waited for, which takes longer. Not inlined: all children are to
+ * be on one path. */
 static __attribute__((noinline)) struct lab_victim lab_victim_start(void (*operate)(void *subject), void *subject,
                                                                     void (*nudge)(void *subject), bool may_sleep)
 {
@@ -146,21 +153,26 @@ static inline enum lab_rest lab_victim_resume(struct lab_victim *victim, enum __
     }
 }
 
-static inline uintptr_t lab_victim_at(const struct lab_victim *victim)
+static inline struct lab_spot lab_victim_at(const struct lab_victim *victim)
 {
     struct __ptrace_syscall_info info = {0};
     assert_true(ptrace(PTRACE_GET_SYSCALL_INFO, victim->pid, (void *)sizeof info, &info) > 0);
-    return (uintptr_t)info.instruction_pointer;
+    return (struct lab_spot){(uintptr_t)info.instruction_pointer, (uintptr_t)info.stack_pointer};
+}
+
+static inline bool lab_same_spot(struct lab_spot a, struct lab_spot b)
+{
+    return a.code == b.code && a.stack == b.stack;
 }
 
 /* One instruction; one that repeats itself is stopped at after each time, and is one all the same. */
 static inline enum lab_rest lab_victim_step(struct lab_victim *victim)
 {
-    uintptr_t before = lab_victim_at(victim);
+    struct lab_spot before = lab_victim_at(victim);
     enum lab_rest rest;
     do
         rest = lab_victim_resume(victim, PTRACE_SINGLESTEP);
-    while (rest == LAB_STOPPED && lab_victim_at(victim) == before);
+    while (rest == LAB_STOPPED && lab_same_spot(lab_victim_at(victim), before));
     return rest;
 }
 
@@ -174,27 +186,32 @@ static inline void lab_victim_reap(const struct lab_victim *victim)
 
 /* ---- the path ---- */
 
-static inline bool lab_path_was_at(const struct lab_path *path, uintptr_t at)
+/* The kernel's code that reads the clock takes another way each time, so that having been there says nothing. */
+static inline bool lab_is_kernels(uintptr_t at)
 {
-    for (uint32_t i = 0; i < path->length; i++)
-        if (path->at[i] == at)
-            return true;
-    return false;
+    enum { BYTES = 1 << 13 };
+    return at - getauxval(AT_SYSINFO_EHDR) < BYTES;
 }
 
-static inline void lab_path_add(struct lab_path *path, uintptr_t at)
+static inline void lab_path_add(struct lab_path *path, struct lab_spot at)
 {
-    uint32_t i = path->length;
+    uint32_t i = path->length++, passes = 0, hits = 0;
     assert_true(i < LAB_PATH_MAX);
-    path->station[i] = i && lab_path_was_at(path, at) ? path->station[i - 1] : i;
+    for (uint32_t before = 0; before < i; before++) {
+        passes += lab_same_spot(path->at[before], at);
+        hits += path->at[before].code == at.code;
+    }
     path->at[i] = at;
-    path->length++;
+    path->passes[i] = passes;
+    bool walk = i && (lab_is_kernels(at.code) || path->cost[i - 1] + 1 < hits * LAB_PASS_STEPS);
+    path->station[i] = walk ? path->station[i - 1] : i;
+    path->cost[i] = walk ? path->cost[i - 1] + 1 : hits * LAB_PASS_STEPS;
 }
 
 /* Its last instruction is the one that ends the child, or that in which it sleeps. */
 static inline void lab_path_trace(struct lab_path *path, struct lab_victim *victim)
 {
-    path->length = path->strayed = 0;
+    path->length = 0;
     enum lab_rest rest;
     do {
         lab_path_add(path, lab_victim_at(victim));
@@ -207,22 +224,39 @@ static inline void lab_path_trace(struct lab_path *path, struct lab_victim *vict
 
 /* ---- death ---- */
 
-/* Runs to a place that it has not been at. */
-static inline enum lab_rest lab_victim_run_to(struct lab_victim *victim, uintptr_t at)
+static inline long lab_victim_poke(const struct lab_victim *victim, uintptr_t at, long code)
 {
-    void *place = (void *)at;
     errno = 0;
-    long code = ptrace(PTRACE_PEEKTEXT, victim->pid, place, NULL);
+    long before = ptrace(PTRACE_PEEKTEXT, victim->pid, (void *)at, NULL);
     assert_int_equal(errno, 0);
-    long broken = (code & ~(long)(unsigned)LAB_BREAKPOINT_MASK) | (long)(unsigned)LAB_BREAKPOINT;
-    assert_int_equal(ptrace(PTRACE_POKETEXT, victim->pid, place, (void *)broken), 0);
+    assert_int_equal(ptrace(PTRACE_POKETEXT, victim->pid, (void *)at, (void *)code), 0);
+    return before;
+}
+
+/* Runs to a place that it has not been at since it last stood still. */
+static inline enum lab_rest lab_victim_run_to_next(struct lab_victim *victim, uintptr_t at)
+{
+    long code = lab_victim_poke(victim, at, 0);
+    lab_victim_poke(victim, at, (code & ~(long)(unsigned)LAB_BREAKPOINT_MASK) | (long)(unsigned)LAB_BREAKPOINT);
     enum lab_rest rest = lab_victim_resume(victim, PTRACE_CONT);
     if (rest != LAB_STOPPED)
         return rest;
-    assert_int_equal(ptrace(PTRACE_POKETEXT, victim->pid, place, (void *)code), 0);
+    lab_victim_poke(victim, at, code);
 #if defined(__x86_64__) /* it has executed the breakpoint, and is to execute what was there */
-    assert_int_equal(ptrace(PTRACE_POKEUSER, victim->pid, (void *)offsetof(struct user_regs_struct, rip), place), 0);
+    assert_int_equal(ptrace(PTRACE_POKEUSER, victim->pid, (void *)offsetof(struct user_regs_struct, rip), (void *)at), 0);
 #endif
+    return rest;
+}
+
+/* Runs there, having passed it so often. */
+static inline enum lab_rest lab_victim_run_to(struct lab_victim *victim, struct lab_spot at, uint32_t passes)
+{
+    enum lab_rest rest = lab_victim_run_to_next(victim, at.code);
+    while (rest == LAB_STOPPED && (lab_victim_at(victim).stack != at.stack || passes--)) {
+        rest = lab_victim_step(victim);
+        if (rest == LAB_STOPPED)
+            rest = lab_victim_run_to_next(victim, at.code);
+    }
     return rest;
 }
 
@@ -233,18 +267,20 @@ static inline enum lab_rest lab_victim_last_step(struct lab_victim *victim)
     return lab_victim_step(victim);
 }
 
-/* True: the operation was over before so many instructions, and its process has ended. */
-static inline bool lab_victim_kill_after(struct lab_victim *victim, struct lab_path *path, uint32_t instructions)
+enum lab_death { LAB_THERE, LAB_STRAYED, LAB_THROUGH };
+
+/* Killed where the first one was after so many instructions, or elsewhere, or not at all: it has done everything, and ended. */
+static inline enum lab_death lab_victim_kill_after(struct lab_victim *victim, const struct lab_path *path, uint32_t instructions)
 {
     uint32_t done = instructions ? path->station[instructions - 1] : 0;
-    enum lab_rest rest = done ? lab_victim_run_to(victim, path->at[done]) : LAB_STOPPED;
+    enum lab_rest rest = done ? lab_victim_run_to(victim, path->at[done], path->passes[done]) : LAB_STOPPED;
     for (; rest == LAB_STOPPED && done < instructions; done++)
         rest = done + 1 < instructions ? lab_victim_step(victim) : lab_victim_last_step(victim);
-    path->strayed += rest == LAB_EXITED || (rest == LAB_STOPPED && lab_victim_at(victim) != path->at[instructions]);
     if (rest == LAB_EXITED)
-        return true;
+        return LAB_THROUGH;
+    bool there = done == instructions && (rest == LAB_ASLEEP || lab_same_spot(lab_victim_at(victim), path->at[instructions]));
     lab_victim_reap(victim);
-    return false;
+    return there ? LAB_THERE : LAB_STRAYED;
 }
 
 /* Lets it do all of it. False: it sleeps, and was killed in its sleep. */

@@ -1,5 +1,5 @@
-/* A party of a bounded buffer, under a robust mutex or under semaphores, is killed at every single instruction of everything that it does, also
- * of repairing what another's death has left; the others go on. */
+/* A party of a bounded buffer, under a robust mutex or under semaphores, is killed at every single instruction of everything that it
+ * does, also of repairing what another's death has left; the others go on. */
 #include "tests/bounded.h"
 #include "tests/crash.h"
 
@@ -99,7 +99,8 @@ static void set_up(void *subject, const struct lab_crash *crash)
     row->kind->init(scene->memory, &config);
     for (int side = 0; side < 2; side++)
         for (uint32_t seat = 0; seat < SEATS; seat++)
-            lab_assert_ok(row->kind->attach(&scene->party[side][seat], scene->memory, scene->size, &config, (enum lab_buffer_side)side, seat));
+            lab_assert_ok(row->kind->attach(&scene->party[side][seat], scene->memory, scene->size, &config,
+                                            (enum lab_buffer_side)side, seat));
     for (uint32_t i = 0; i < row->sent; i++)
         assert_int_equal(send_one_by(scene, OTHER, 0), 1);
 }
@@ -109,7 +110,7 @@ static void hang_up(struct scene *scene, enum lab_buffer_side side, uint32_t sea
     scene->row->kind->hangup(scene->memory, &config, side, seat);
 }
 
-/* Of the parties that are not the victim's, one of each side was killed with a loan of two and was reaped; who locks next has to mend that. */
+/* One of the other side was killed with a loan of two, and was reaped; who locks next has to mend that. */
 static void set_up_with_the_dead(void *subject, const struct lab_crash *crash)
 {
     struct scene *scene = subject;
@@ -247,8 +248,8 @@ static const char *buffer_is_whole(struct scene *scene)
     return NULL;
 }
 
-/* What came through is whole, in order, and was not there before; what did not, is counted, and was the victim's or the dead's to lose. Seen of a
- * producer are the messages that came, of a consumer those that it took, and once more those that it gave back. */
+/* What came through is whole, in order, and was not there before; what did not, is counted, and was the victim's or the dead's to lose.
+ * Seen of a producer are the messages that came, of a consumer those that it took, and once more those that it gave back. */
 static const char *others_survive(void *subject, uint32_t *ret_seen)
 {
     struct scene *scene = subject;
@@ -325,32 +326,30 @@ static void commit_before_writing(void *subject)
 
 /* ---- operations ---- */
 
-#define SENDING LAB_BUFFER_PRODUCER
-#define RECEIVING LAB_BUFFER_CONSUMER
-#define BOTH(row_of) row_of(monitor), row_of(semaphore)
-#define NAMED(lock, name, set_up, operate, all) LAB_CRASH(#lock ": " name, set_up, operate, others_survive, all)
-
-#define SEND(lock) {{NAMED(lock, "reserve, commit", set_up, send, 2)}, &lock##_kind, SENDING, 5, 2}
-#define SEND_FULL(lock) {{NAMED(lock, "reserve: no room", set_up, send, 0)}, &lock##_kind, SENDING, 8, 2}
-#define SEND_WAKE(lock) {{NAMED(lock, "reserve, commit, wake", set_up, send, 2), .meanwhile = a_consumer_waits}, &lock##_kind, SENDING, 0, 2}
-#define SEND_ASLEEP(lock) {{NAMED(lock, "reserve: woken", set_up, wait_for_room, 1), .nudge = receive_one}, &lock##_kind, SENDING, 8, 1}
-#define SEND_MENDS(lock) {{NAMED(lock, "reserve, commit: mends", set_up_with_the_dead, send, 2)}, &lock##_kind, SENDING, 5, 2}
-#define RECEIVE(lock) {{NAMED(lock, "borrow, release, release", set_up, receive, 6)}, &lock##_kind, RECEIVING, 5, 3}
-#define RECEIVE_ASLEEP(lock) {{NAMED(lock, "borrow: woken", set_up, wait_for_a_message, 2), .nudge = send_one}, &lock##_kind, RECEIVING, 0, 1}
-#define RECEIVE_MENDS(lock) {{NAMED(lock, "borrow, release, release: mends", set_up_with_the_dead, receive, 6)}, &lock##_kind, RECEIVING, 5, 3}
-#define HANG_UP(lock) {{NAMED(lock, "hangup", set_up, hang_up_itself, 0)}, &lock##_kind, RECEIVING, 5, 0}
-#define OWNERLESS(lock) {{NAMED(lock, "reserve, commit: the holder is dead", set_up_with_a_dead_holder, send, 2)}, &lock##_kind, SENDING, 5, 2}
+/* Each with either lock. */
+#define ROW(lock, name, set_up, operate, all, nudge_, meanwhile_, side, sent, count)                                                \
+    {{LAB_CRASH(#lock ": " name, set_up, operate, others_survive, all), .nudge = nudge_, .meanwhile = meanwhile_},                   \
+     &lock##_kind, LAB_BUFFER_##side, sent, count}
+#define BOTH(...) ROW(monitor, __VA_ARGS__), ROW(semaphore, __VA_ARGS__)
 
 static const struct row rows[] = {
-    BOTH(SEND), BOTH(SEND_FULL), BOTH(SEND_WAKE), BOTH(SEND_ASLEEP), BOTH(SEND_MENDS), BOTH(RECEIVE), BOTH(RECEIVE_ASLEEP),
-    BOTH(RECEIVE_MENDS), BOTH(HANG_UP), OWNERLESS(monitor),
+    BOTH("reserve, commit", set_up, send, 2, NULL, NULL, PRODUCER, 5, 2),
+    BOTH("reserve: no room", set_up, send, 0, NULL, NULL, PRODUCER, 8, 2),
+    BOTH("reserve, commit, wake", set_up, send, 2, NULL, a_consumer_waits, PRODUCER, 0, 2),
+    BOTH("reserve: woken", set_up, wait_for_room, 1, receive_one, NULL, PRODUCER, 8, 1),
+    BOTH("reserve, commit: mends", set_up_with_the_dead, send, 2, NULL, NULL, PRODUCER, 5, 2),
+    ROW(monitor, "reserve, commit: the holder is dead", set_up_with_a_dead_holder, send, 2, NULL, NULL, PRODUCER, 5, 2),
+    BOTH("borrow, release, release", set_up, receive, 6, NULL, NULL, CONSUMER, 5, 3),
+    BOTH("borrow: woken", set_up, wait_for_a_message, 2, send_one, NULL, CONSUMER, 0, 1),
+    BOTH("borrow, release, release: mends", set_up_with_the_dead, receive, 6, NULL, NULL, CONSUMER, 5, 3),
+    BOTH("hangup", set_up, hang_up_itself, 0, NULL, NULL, CONSUMER, 5, 0),
 };
 
-#define UNOWNED(lock) {{NAMED(lock, "reserves places before they are its own", set_up, reserve_before_owning, 2)}, &lock##_kind, SENDING, 5, 2}
-#define UNWRITTEN(lock) {{NAMED(lock, "commits a message before it is written", set_up, commit_before_writing, 1)}, &lock##_kind, SENDING, 5, 1}
-#define UNMOVED(lock) {{NAMED(lock, "borrows what it leaves to others", set_up, borrow_without_moving_on, 6)}, &lock##_kind, RECEIVING, 5, 3}
-
-static const struct row faults[] = {BOTH(UNOWNED), BOTH(UNWRITTEN), BOTH(UNMOVED)};
+static const struct row faults[] = {
+    BOTH("reserves places before they are its own", set_up, reserve_before_owning, 2, NULL, NULL, PRODUCER, 5, 2),
+    BOTH("commits a message before it is written", set_up, commit_before_writing, 1, NULL, NULL, PRODUCER, 5, 1),
+    BOTH("borrows what it leaves to others", set_up, borrow_without_moving_on, 6, NULL, NULL, CONSUMER, 5, 3),
+};
 
 int main(void)
 {

@@ -349,8 +349,8 @@ static const char *lanes_are_whole(struct scene *scene)
     return NULL;
 }
 
-/* Nothing that it had had comes again; what it had and had not released is counted; its slots come back. Seen are the messages that it took,
- * and once more those that it released. */
+/* Nothing that it had had comes again; what it had and had not released is counted; its slots come back. Seen are the messages that it
+ * took, and once more those that it released. */
 static const char *others_survive_a_consumer(void *subject, uint32_t *ret_seen)
 {
     struct scene *scene = subject;
@@ -466,26 +466,32 @@ static const struct row rows[] = {
     {{LAB_CRASH("reserve, commit: nobody sleeps", set_up, send, others_survive_a_producer, 1)}, SLEEPY, 1, 0, 1},
     {{LAB_CRASH("reserve, commit, wake", set_up, send, others_survive_a_producer, 1), .meanwhile = a_consumer_sleeps}, SLEEPY, 0, 0, 1},
     {{LAB_CRASH("reserve: asleep in a full queue", set_up, wait_for_room, others_survive_a_producer, 0), .sleeps = true}, SLEEPY, 2, 0, 0},
-    {{LAB_CRASH("reserve: woken in a full queue", set_up, wait_for_room, others_survive_a_producer, 1), .nudge = make_room}, SLEEPY, 2, 0, 0},
+    {{LAB_CRASH("reserve: woken in a full queue", set_up, wait_for_room, others_survive_a_producer, 1),
+      .nudge = make_room}, SLEEPY, 2, 0, 0},
     {{LAB_CRASH("borrow, release: marked", set_up, receive, others_survive_a_consumer, 2)}, MARKED, 1, 0, 1},
     {{LAB_CRASH("borrow, release: from another's lane", set_up, receive, others_survive_a_consumer, 2)}, MARKED, 1, 1, 1},
     {{LAB_CRASH("borrow, release: counted, 7 at a time", set_up, receive, others_survive_a_consumer, 14)}, COUNTED, 9, 1, 7},
     {{LAB_CRASH("borrow, release: with a hint", set_up, receive, others_survive_a_consumer, 14)}, COUNTED, 70, 60, 7},
     {{LAB_CRASH("borrow, release, release: in parts", set_up, receive_in_parts, others_survive_a_consumer, 14)}, COUNTED, 9, 1, 7},
     {{LAB_CRASH("borrow, release, wake", set_up, receive, others_survive_a_consumer, 2), .meanwhile = a_producer_sleeps}, SLEEPY, 2, 0, 1},
-    {{LAB_CRASH("borrow: asleep at an empty queue", set_up, wait_for_messages, others_survive_a_consumer, 0), .sleeps = true}, SLEEPY, 1, 2, 0},
-    {{LAB_CRASH("borrow: woken at an empty queue", set_up, wait_for_messages, others_survive_a_consumer, 2), .nudge = send_one}, SLEEPY, 1, 2, 1},
+    {{LAB_CRASH("borrow: asleep at an empty queue", set_up, wait_for_messages, others_survive_a_consumer, 0),
+      .sleeps = true}, SLEEPY, 1, 2, 0},
+    {{LAB_CRASH("borrow: woken at an empty queue", set_up, wait_for_messages, others_survive_a_consumer, 2),
+      .nudge = send_one}, SLEEPY, 1, 2, 1},
     {{LAB_CRASH("hangup of a producer", set_up, close_producer, others_survive_a_producer, 0)}, MARKED, 1, 0, 0},
     {{LAB_CRASH("hangup of a consumer", set_up, close_consumer, others_survive_a_consumer, 0)}, MARKED, 1, 0, 0},
     {{LAB_CRASH("hangup of a consumer with a loan", set_up_with_a_loan, close_consumer, a_last_word_is_said_again, 0)}, COUNTED, 9, 1, 7},
-    {{LAB_CRASH("attach a producer", set_up_without_a_producer, attach_producer, a_fresh_producer_is_refused_or_works, 1)}, MARKED, 0, 0, 0},
-    {{LAB_CRASH("attach a consumer", set_up_without_a_consumer, attach_consumer, a_fresh_consumer_is_refused_or_works, 1)}, MARKED, 0, 0, 0},
+    {{LAB_CRASH("attach a producer", set_up_without_a_producer, attach_producer, a_fresh_producer_is_refused_or_works, 1)},
+     MARKED, 0, 0, 0},
+    {{LAB_CRASH("attach a consumer", set_up_without_a_consumer, attach_consumer, a_fresh_consumer_is_refused_or_works, 1)},
+     MARKED, 0, 0, 0},
 };
 
 static const struct row faults[] = {
     {{LAB_CRASH("sends a message before it is written", set_up, send_before_writing, others_survive_a_producer, 1)}, MARKED, 1, 0, 1},
     {{LAB_CRASH("claims a run before it is its own", set_up, claim_before_owning, others_survive_a_consumer, 2)}, MARKED, 1, 0, 1},
-    {{LAB_CRASH("releases a part before the rest is a run", set_up, release_before_splitting, others_survive_a_consumer, 14)}, COUNTED, 9, 1, 7},
+    {{LAB_CRASH("releases a part before the rest is a run", set_up, release_before_splitting, others_survive_a_consumer, 14)},
+     COUNTED, 9, 1, 7},
 };
 
 int main(void)
