@@ -176,7 +176,7 @@ static void survivors_do_not_put_up_with_faults(void **state)
         if (!verdict.wrong)
             fail_msg("%s: nobody noticed", crash->name);
         print_message("%s: caught after %u of %u instructions: %s\n", crash->name, verdict.instructions, lab_crash_set.path.length,
-                      verdict.wrong);
+                      verdict.wrong ? verdict.wrong : "");
     }
 }
 
