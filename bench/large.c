@@ -12,7 +12,7 @@
  *     read       The message lies ready in memory of the sender, and the receiver reads it: of ours in place.
  *     passed     Nobody touches it. MPI has no such thing: its receiver gets a copy or nothing.
  *
- * MPI is measured with one buffer, as most programs have it, and with eight in turn, 8 MiB as our structures take: a core writes faster to lines that
+ * MPI is measured with one buffer, as most programs have it, and with four in turn, as our structures have them, and a core writes faster to lines that
  * the other has evicted meanwhile than to those that it still has. The ratios are to the faster of the two.
  *
  * A ping-pong has one message under way: what one core writes is then read by the other, line by line, out of that core's cache. That alone, without
@@ -33,7 +33,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LINE = 128, ROUNDS_MAX = 200, CASES_MAX = 48, KiB = 1 << 10, MiB = 1 << 20, PAGE = LAB_PAGE, TRIPS = 16, WINDOW = 2, TURNS = 8 };
+enum { LINE = 128, ROUNDS_MAX = 200, CASES_MAX = 48, KiB = 1 << 10, MiB = 1 << 20, PAGE = LAB_PAGE, TRIPS = 16, WINDOW = 2, TURNS = 4 };
 
 enum task { WHOLE, MOVED, ONE_COPY, READ, PASSED };
 static const char *const tasks[] = {"whole", "moved", "one copy", "read", "passed"};

@@ -9,9 +9,7 @@ enum {
     MARK = sizeof(uint64_t),
     NEAR = 64,               /* bytes of one line, with the mark */
     SPREAD_BYTES = 4 << 20,  /* a counted ring takes at least so much memory; the reason is in ring.h */
-    LARGE_BYTES = 16 << 10,  /* and a ring of messages as large as this ... */
-    SPREAD_LARGE = 8 << 20,  /* ... takes so much, marked or not, ... */
-    LARGE_SLOTS = 64,        /* ... but of a marked one no more slots than these: each has its mark in another line */
+    LARGE_BYTES = 64 << 10,  /* and so does a marked one of messages as large as this */
     SLOTS_MIN = 2,
     AHEAD_SHARE = 4,         /* a consumer that has caught up lets the producer get up to a quarter of a window ahead ... */
     REST = 16,               /* ... as long as it finds more after so many pauses, 0.2 to 0.7 us */
@@ -63,9 +61,9 @@ int lab_ring_shape(const struct lab_ring_config *config, struct lab_ring_shape *
     choose_layout(config, &shape);
     uint32_t least = at_least(config->window, config->batch < LAB_RING_WINDOW_MAX ? config->batch : LAB_RING_WINDOW_MAX);
     shape.slots = power_of_two(at_least(least, SLOTS_MIN));
-    bool large = config->message_max >= LARGE_BYTES;
-    size_t spread = (large ? SPREAD_LARGE : shape.marked ? 0 : SPREAD_BYTES) / (config->siblings + (size_t)1);
-    while ((size_t)shape.slots * shape.stride < spread && !(shape.marked && shape.slots >= LARGE_SLOTS))
+    bool spreads = !shape.marked || config->message_max >= LARGE_BYTES;
+    size_t spread = SPREAD_BYTES / (config->siblings + (size_t)1);
+    while (spreads && (size_t)shape.slots * shape.stride < spread)
         shape.slots *= 2;
     shape.batch = config->batch < shape.slots ? config->batch : shape.slots;
     uint32_t spare = shape.slots - config->window + 1, quarter = shape.slots / 4;

@@ -35,9 +35,9 @@
  * few, and what prefetchers fetch besides does not get in the way (48 bytes: 45 ns with 2 slots, 57 with 16, 80 with 128, where a
  * line is handed over in 45). A counted ring is larger than the cores' own caches (SPREAD_BYTES): what is written next has been
  * evicted to the cache that both share since it was last read, and is fetched from there, many lines at a time; in a small ring each
- * line has to be taken from the other core, one after the other. So is a marked ring of messages of 16 KiB and more, for it is the same with the
- * many lines of one message: 64 KiB there and back, written and read, take 33 us a way in 2 slots and 11 in 64, 1 MiB 360 to 870 in 2 slots, 190 in
- * 4 and 114 in 8 (bench/large.c, a line handed over in 175 ns). 64 bytes one by one, in batches of 32, and 1 KiB: 20, 122 and 6
+ * line has to be taken from the other core, one after the other. So is a marked ring of messages of 64 KiB and more, for it is the same with the
+ * many lines of one message: 64 KiB there and back, written and read, take 8.5 us a way in 2 slots and 2.55 in 64; 1 MiB, which evicts itself, 26 in 2
+ * slots as in 4, and 30 in 8 (bench/large.c; where the two cores share no cache and a line takes 170 ns it gains little). 64 bytes one by one, in batches of 32, and 1 KiB: 20, 122 and 6
  * million messages/s in 128 KiB, 125, 315 and 22 in 4 MiB (bench/ring.c, Zen 4, 1 MiB of L2 each, a line handed over in 46 ns).
  *
  * What each of these gives, and what was tried in vain (ipclab's stream and ping-pong, old and new in turn, 2 cores of a Zen 4, a

@@ -28,8 +28,7 @@ enum {
     LAZY = 8,               /* blocks taken or given back at a time, for throughput ... */
     LAZY_BYTES = 4096,      /* ... as long as they are small: larger ones stay in the caches */
     SPREAD_BYTES = 4 << 20, /* and then there are at least so many bytes of them */
-    LARGE_BYTES = 16 << 10, /* blocks of this size, and larger ones, ... */
-    SPREAD_LARGE = 8 << 20, /* ... take so much as well, as long as each has its word on a line of its own: shm/ring.h says why */
+    LARGE_BYTES = 64 << 10, /* as there are of blocks of this size and more: shm/ring.h says why */
 };
 
 struct pool_end {
@@ -68,9 +67,8 @@ static uint32_t lazy_of(const struct lab_channel *channel)
 static uint32_t blocks_of(const struct lab_channel *channel)
 {
     /* In flight; and taken before they are needed, or not yet given back. */
-    uint32_t least = channel->window + 2 * lazy_of(channel), spread = for_throughput(channel) ? SPREAD_BYTES / channel->message_max : 0;
-    if (channel->message_max >= LARGE_BYTES)
-        spread = SPREAD_LARGE / channel->message_max < LAB_POOL_APART_BLOCKS ? SPREAD_LARGE / channel->message_max : LAB_POOL_APART_BLOCKS;
+    bool spreads = for_throughput(channel) || channel->message_max >= LARGE_BYTES;
+    uint32_t least = channel->window + 2 * lazy_of(channel), spread = spreads ? SPREAD_BYTES / channel->message_max : 0;
     return least > spread ? least : spread < LAB_POOL_BLOCKS_MAX / 2 ? spread : LAB_POOL_BLOCKS_MAX / 2;
 }
 
