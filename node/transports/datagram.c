@@ -23,8 +23,8 @@ static int join(int fd, const struct sockaddr *address, socklen_t size)
     return 0;
 }
 
-int lab_datagram_join(const struct lab_channel *channel, int fd, const struct sockaddr *address, socklen_t size, const struct lab_kernel_buffer *buffer,
-                      struct lab_wire *ret_wire)
+int lab_datagram_join(const struct lab_channel *channel, int fd, const struct sockaddr *address, socklen_t size,
+                      const struct lab_kernel_buffer *buffer, struct lab_wire *ret_wire)
 {
     int err = fd < 0 ? -errno : join(fd, address, size);
     int other = err ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);

@@ -25,8 +25,8 @@ static inline struct lab_datagram *lab_datagram_of(struct lab_end *end)
 }
 
 /* Binds a new socket, of that buffer, to `address` (the kernel completes it) and connects it to itself. Takes `fd` over, on failure too. */
-int lab_datagram_join(const struct lab_channel *channel, int fd, const struct sockaddr *address, socklen_t size, const struct lab_kernel_buffer *buffer,
-                      struct lab_wire *ret_wire);
+int lab_datagram_join(const struct lab_channel *channel, int fd, const struct sockaddr *address, socklen_t size,
+                      const struct lab_kernel_buffer *buffer, struct lab_wire *ret_wire);
 
 /* Of lab_transport_ops. */
 void lab_datagram_hangup(const struct lab_channel *channel, const struct lab_wire *wire, enum lab_role dead);

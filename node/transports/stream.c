@@ -109,8 +109,8 @@ static int cut(struct lab_stream *s, const struct batch *batch, int err)
         return lab_refuse(EPIPE, "the receiving end of channel %u is gone", s->end.channel.id);
     s->broken = true;
     if (err == -EAGAIN)
-        return lab_refuse(EIO, "the receiver took %zu bytes of a message of %zu and no more by the deadline", (batch->whole - batch->left) % batch->framed,
-                          batch->framed);
+        return lab_refuse(EIO, "the receiver took %zu bytes of a message of %zu and no more by the deadline",
+                          (batch->whole - batch->left) % batch->framed, batch->framed);
     return lab_fail(-err, "cannot write to channel %u", s->end.channel.id);
 }
 

@@ -128,17 +128,20 @@ static int read_address(const char *address, struct sockaddr_in *ret_name, uint6
     return 0;
 }
 
+static bool set(int fd, int level, int option, int value)
+{
+    return setsockopt(fd, level, option, &value, sizeof value) == 0;
+}
+
 /* Blocking calls end after a slice, to look around; between hosts a silent peer is noticed. */
 static bool tune(const struct lab_channel *channel, int fd, int slice_ms)
 {
     const struct timeval slice = {.tv_sec = slice_ms / 1000, .tv_usec = slice_ms % 1000 * 1000};
-    const int yes = 1, second = 1, lost_ms = LOST_AFTER_MS;
-    bool ok = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &slice, sizeof slice) == 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &slice, sizeof slice) == 0 &&
-              setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) == 0;
+    bool ok = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &slice, sizeof slice) == 0 &&
+              setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &slice, sizeof slice) == 0 && set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     if (ok && channel->crosses_hosts)
-        ok = setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes) == 0 && setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &second, sizeof second) == 0 &&
-             setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &second, sizeof second) == 0 &&
-             setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &lost_ms, sizeof lost_ms) == 0;
+        ok = set(fd, SOL_SOCKET, SO_KEEPALIVE, 1) && set(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1) && set(fd, IPPROTO_TCP, TCP_KEEPINTVL, 1) &&
+             set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, LOST_AFTER_MS);
     return ok;
 }
 
