@@ -23,7 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MESSAGES = 5, MESSAGE = 40, WIRE_MAX = 1 << 16, GREETING = 64, FRAMES_MAX = 64, PATIENCE_S = 10 };
+enum { MESSAGES = 5, MESSAGE = 40, WIRE_MAX = 1 << 16, GREETING = 64, FRAMES_MAX = 64, PATIENCE_S = 60 };
 enum { ZMTP_LONG = 2, ZMTP_COMMAND = 4 };
 
 struct frame {
