@@ -540,9 +540,9 @@ static void reliable_close(struct lab_end *end)
         see_off(r);
     else
         let_go();
-    while (*link != r)
+    while (*link && *link != r)
         link = &(*link)->next;
-    *link = r->next;
+    *link = r->next; /* it was there: an end is closed by the thread that opened it */
     drop(r);
 }
 
