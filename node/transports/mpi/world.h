@@ -1,9 +1,9 @@
 /* What the transports over MPI share: the world, its end, and waiting with a deadline. Of node/transports/mpi/ only.
  *
  * MPI is initialised by the first end that opens, once per process, from what the environment says of the world (PMI_*), and
- * finalised when the process exits by itself. A call of MPI's own that waits has no deadline, and does not return when the peer has died; nor
- * does MPI report one that is dead: who started the ranks watches them, and ends what waits for one that is gone. So everything is begun
- * by a call that does not wait, and polled.
+ * finalised when the process exits by itself, within half a second or not at all. A call of MPI's own that waits has no deadline, and does
+ * not return when the peer has died; nor does MPI report one that is dead: who started the ranks watches them, and ends what waits for one
+ * that is gone. So everything is begun by a call that does not wait, and polled.
  *
  * One thread at a time uses MPI, except in a node that relays, whose two threads need MPI_THREAD_MULTIPLE: a process whose
  * first channel crosses nodes asks for that. */
