@@ -44,6 +44,7 @@ static void read_ports(struct lab_tuning *tuning)
         fclose(file);
 }
 
+/* The library stays open: those that it needs (libnuma) do not take back what they allocated when they are unloaded. */
 static void read_ucx(char to[LAB_TUNING_TEXT])
 {
     void *library = dlopen("libucp.so.0", RTLD_LAZY | RTLD_LOCAL);
@@ -53,8 +54,6 @@ static void read_ucx(char to[LAB_TUNING_TEXT])
         version.call(&major, &minor, &release);
         snprintf(to, LAB_TUNING_TEXT, "%u.%u.%u", major, minor, release);
     }
-    if (library)
-        dlclose(library);
 }
 
 void lab_tuning_read(struct lab_tuning *ret_tuning)
