@@ -10,7 +10,10 @@ holds() { jq -e "$1" run.json >/dev/null || complain "does not hold: $1"; }
 # ---- the default comparison ----
 "$IPCLAB" run --budget 4s --db db --format json >run.json 2>err
 code=$?
-[ "$code" -eq 0 ] || complain "exit code $code: $(cat err) $(jq -c '[.cells[] | select(.verdict == "failed" or .verdict == "invalid") | {transport, pattern, size_bytes, reason}]' run.json)"
+# A cell has a launch or two in such a budget, and what else the machine does may leave it without a window: that is for the figures to say.
+spoilt='"no window could be kept: the distance of the two cores changed within each, or another edge ended in it"'
+holds "[.cells[] | select(.verdict == \"failed\" or (.verdict == \"invalid\" and .reason != $spoilt))] | length == 0"
+[ "$code" -eq 0 ] || [ "$code" -eq 5 ] || complain "exit code $code: $(cat err) $(jq -c '[.cells[] | select(.verdict == "failed" or .verdict == "invalid") | {transport, pattern, size_bytes, reason}]' run.json)"
 holds '.schema == "ipclab/result/1"'
 holds '.run.ended_by == "budget" or .run.ended_by == "precision"'
 holds '.run.experiment == "compare" and .run.failure == null'
@@ -68,7 +71,7 @@ done
 "$IPCLAB" run own.yaml --dry-run >dry && "$IPCLAB" plan own.yaml | cmp -s - dry || complain '--dry-run is not the plan'
 
 what='libraries'
-"$IPCLAB" run --transport pipe,mpi --budget 1s --db other --format json >libraries.json 2>err || complain "exit code $?"
+"$IPCLAB" run --transport pipe,mpi --budget 1s --db other --format json >libraries.json 2>err || [ $? -eq 5 ] || complain "what uses libraries does not run"
 jq -e '.environment.libraries as $all | ["libzmq", "protobuf-c", "hwloc-api", "libfyaml", "jansson", "SQLite"] + (if any(.cells[]; .transport == "mpi" and .launches > 0)
     then ["MPICH"] else [] end) | all(.[]; $all[.] // "" | test("^[0-9]+[.][0-9]"))' libraries.json >/dev/null || complain "they are $(jq -c .environment.libraries libraries.json)"
 what=
