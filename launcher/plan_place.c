@@ -108,13 +108,25 @@ static int place_anywhere(struct lab_plan_making *making)
                 cell->topology->name, cell->parties);
 }
 
+/* Whoever waits in a library that never lets go of its core keeps it from the one that it waits for. */
+static int check_holding(struct lab_plan_making *making, uint32_t busy)
+{
+    const struct lab_plan_cell *cell = making->cell;
+    const struct lab_transport *carrier = cell->link ? cell->link : cell->transport;
+    bool together = strcmp(cell->placement, "same-core") == 0 && cell->parties > 1;
+    if (!(carrier->caps & LAB_CAP_HOLDS) || lab_plan_elsewhere(making) || (!together && busy <= making->site->machine->cpu_count))
+        return 0;
+    return lab_plan_skip(making, "%s waits inside its library, which never lets go of a core: %u processes need %u cpus, and have %u", carrier->name, busy, busy,
+                         together ? 1 : making->site->machine->cpu_count);
+}
+
 int lab_plan_place(struct lab_plan_making *making)
 {
     struct lab_plan_cell *cell = making->cell;
     uint32_t busy = cell->parties + (cell->link ? cell->nodes : 0);
     bool apart = true;
-    int err = 0;
-    if (strcmp(cell->placement, "any") != 0) {
+    int err = check_holding(making, busy);
+    if (!err && strcmp(cell->placement, "any") != 0) {
         cell->slots = calloc(cell->parties, sizeof *cell->slots);
         if (!cell->slots)
             return lab_plan_no_memory();

@@ -57,6 +57,7 @@ enum lab_capability {
     LAB_CAP_CALLED = 1 << 16,  /* its library moves messages only while it is called: what was sent may wait for the sender's next operation */
     LAB_CAP_RELIABLE = 1 << 17,/* its connections may be lost and come back, and a channel may outlive them: lab_channel.reliable */
     LAB_CAP_ENCRYPT = 1 << 18, /* what it sends may be encrypted: lab_channel.keys */
+    LAB_CAP_HOLDS = 1 << 19,   /* its library waits without ever letting go of the core: parties that share one wait for each other's time slices */
 };
 
 struct lab_transport {

@@ -14,8 +14,10 @@ cells:
   - {transport: mpi, mpi_path: [default, shm, cma, tcp]}
   - {transport: mpi, mpi_rndv: 1KiB, size: [64, 64KiB]}
   - {transport: mpi-shared, topology: [pair, star, ring], workers: 3, wait: yield}
+  - {transport: mpi-rma, pattern: [pingpong, stream], size: [64, 64KiB]}
+  - {transport: mpi-rma, nodes: 2, workers: 0}
 launches: 1
-budget: 3s
+budget: 4s
 Y
 what='the ways of MPI'
 "$IPCLAB" run mpi.yaml --db db --format json >run.json 2>err

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGNMENT = 128 };
+enum { ALIGNMENT = 128, ANY_PEER = -1 };
 
-/* Windows that their ends have left, oldest first. */
+/* Windows that their ends have left, in the order in which they were made, which is not that of leaving. */
 struct left {
     struct left *next;
     struct lab_mpi_window window;
@@ -17,17 +17,18 @@ struct left {
 static struct left *left;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Both ranks have left the same ones, and free them in the same order. */
+/* Both ranks have left the same ones, and free them in the same order; ANY_PEER: so have all. */
 static void free_left(int peer)
 {
     pthread_mutex_lock(&lock);
     for (struct left **at = &left; *at;) {
         struct left *found = *at;
-        if (found->window.peer != peer) {
+        if (peer != ANY_PEER && found->window.peer != peer) {
             at = &found->next;
             continue;
         }
         *at = found->next;
+        MPI_Win_unlock_all(found->window.win);
         MPI_Win_free(&found->window.win);
         MPI_Comm_free(&found->window.comm);
         free(found);
@@ -35,18 +36,22 @@ static void free_left(int peer)
     pthread_mutex_unlock(&lock);
 }
 
+void lab_mpi_windows_free(void)
+{
+    free_left(ANY_PEER);
+}
+
 void lab_mpi_window_leave(struct lab_mpi_window *window)
 {
     struct left *entry = calloc(1, sizeof *entry), **at = &left;
-    if (!lab_mpi_broken())
-        MPI_Win_unlock_all(window->win);
     /* Without memory for the note it lasts until the process ends. */
     if (!entry)
         return;
     entry->window = *window;
     pthread_mutex_lock(&lock);
-    while (*at)
+    while (*at && (*at)->window.order < window->order)
         at = &(*at)->next;
+    entry->next = *at;
     *at = entry;
     pthread_mutex_unlock(&lock);
 }
@@ -81,6 +86,12 @@ static int allocate(struct lab_mpi_window *window, enum lab_role role, size_t by
     MPI_Win_set_errhandler(window->win, MPI_ERRORS_RETURN);
     window->part[role] = aligned(base);
     window->bytes[role] = bytes;
+    window->skip[role] = (size_t)((unsigned char *)window->part[role] - (unsigned char *)base);
+    uint64_t skip[2] = {window->skip[role]}, both[2];
+    code = MPI_Allgather(skip, 1, MPI_UINT64_T, both, 1, MPI_UINT64_T, window->comm);
+    if (code != MPI_SUCCESS)
+        return code;
+    window->skip[!role] = (size_t)both[!role];
     memset(window->part[role], 0, bytes);
     if (kind == LAB_MPI_SHARED && MPI_Win_shared_query(window->win, !role, &of_peer, &unit, &base) == MPI_SUCCESS) {
         window->part[!role] = aligned(base);
@@ -91,7 +102,7 @@ static int allocate(struct lab_mpi_window *window, enum lab_role role, size_t by
 
 int lab_mpi_window_open(const struct lab_end *end, size_t bytes, enum lab_mpi_kind kind, struct lab_mpi_window *ret_window)
 {
-    struct lab_mpi_window window = {.win = MPI_WIN_NULL, .comm = MPI_COMM_NULL};
+    struct lab_mpi_window window = {.win = MPI_WIN_NULL, .comm = MPI_COMM_NULL, .order = (uint64_t)end->channel.epoch << 32 | end->channel.id};
     int err = lab_mpi_join(end, &window.peer);
     if (err)
         return err;

@@ -8,9 +8,9 @@
  * To make a window all of its ranks must come, and so they must to free it; MPI has no way to do either with a deadline, as MPI_Init has
  * none: who started the ranks ends one that waits for a rank that is gone. A worker opens its ends in the order of their channels, as all
  * do, so that no circle of ranks waits for each other. For the same reason nobody frees a window when it closes its end, when the other may
- * be busy for long: a pair of ranks frees what it has left when it makes its next one, and whatever remains ends with the process.
+ * be busy for long: a pair of ranks frees what it has left when it makes its next one, or before MPI is finalised, which wants that.
  *
- * The window is in a passive epoch from opening to leaving (MPI_Win_lock_all). */
+ * The window is in a passive epoch from opening to freeing (MPI_Win_lock_all): to end one waits for what was put. */
 #ifndef LAB_NODE_TRANSPORTS_MPI_WINDOW_H
 #define LAB_NODE_TRANSPORTS_MPI_WINDOW_H
 
@@ -25,8 +25,10 @@ struct lab_mpi_window {
     MPI_Win win;
     MPI_Comm comm;      /* of the two; an end's rank in it is its role */
     int peer;           /* the other's rank in the world */
+    uint64_t order;     /* in which windows are made and freed: by launch and channel */
     void *part[2];      /* by role, 64-byte aligned, zeroed; LAB_MPI_REMOTE: the own one only */
     size_t bytes[2];    /* ... of the own one */
+    size_t skip[2];     /* by role: bytes from where MPI's part begins to where this one does, which is what offsets add to */
 };
 
 /* `bytes` of this end's own part. Blocks until the other end does the same. Recorded. */
@@ -34,5 +36,8 @@ int lab_mpi_window_open(const struct lab_end *end, size_t bytes, enum lab_mpi_ki
 
 /* The end is closed: its pointers are not used any more. */
 void lab_mpi_window_leave(struct lab_mpi_window *window);
+
+/* Before MPI is finalised: waits for the other ranks. */
+void lab_mpi_windows_free(void);
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "node/transports/mpi/carrier.h"
+#include "node/transports/mpi/window.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -63,6 +64,7 @@ static void finalise(int status, void *argument)
     exit_status = status;
     signal(SIGALRM, leave);
     setitimer(ITIMER_REAL, &within, NULL);
+    lab_mpi_windows_free();
     MPI_Finalize();
     setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
 }
