@@ -129,12 +129,13 @@ static void release_library(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* In a thread of nng's. Somebody else who may have called is turned away, and is another connection. */
+/* In a thread of nng's. Somebody else who may have called is turned away, and is another connection. Before it is added, and not after: of one
+ * that ends at once the end may be told first. */
 static void on_connection(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     struct nng_end *n = argument;
     int32_t none = 0, number = nng_pipe_id(pipe);
-    if (event == NNG_PIPE_EV_ADD_POST)
+    if (event == NNG_PIPE_EV_ADD_PRE)
         atomic_compare_exchange_strong(&n->connection, &none, number);
     else if (atomic_load(&n->connection) == number)
         atomic_store(&n->gone, true);
@@ -158,7 +159,7 @@ static int configure(struct nng_end *n)
     if (!code)
         code = nng_socket_set_size(n->socket, NNG_OPT_RECVMAXSZ, channel->message_max);
     if (!code)
-        code = nng_pipe_notify(n->socket, NNG_PIPE_EV_ADD_POST, on_connection, n);
+        code = nng_pipe_notify(n->socket, NNG_PIPE_EV_ADD_PRE, on_connection, n);
     if (!code)
         code = nng_pipe_notify(n->socket, NNG_PIPE_EV_REM_POST, on_connection, n);
     return code;
