@@ -1,5 +1,5 @@
-/* What a large message costs two processes over shared memory of ours and over MPI, side by side in one run; what the bytes cost is told apart from what
- * passing them costs.
+/* What a large message costs two processes over shared memory of ours and over MPI, side by side in one run; what the bytes cost is told
+ * apart from what passing them costs.
  *
  *     mpiexec -n 2 bench-large [ROUNDS [CASE]]     rounds are interleaved: every case once, then again; CASE selects by a part of the name
  *     UCX_RNDV_THRESH=inf mpiexec -n 2 ...         MPICH as it is when it copies twice instead of asking the kernel
@@ -12,8 +12,8 @@
  *     read       The message lies ready in memory of the sender, and the receiver reads it: of ours in place.
  *     passed     Nobody touches it. MPI has no such thing: its receiver gets a copy or nothing.
  *
- * MPI is measured with one buffer, as most programs have it, and with four in turn, as our structures have them, and a core writes faster to lines that
- * the other has evicted meanwhile than to those that it still has. The ratios are to the faster of the two.
+ * MPI is measured with one buffer, as most programs have it, and with four in turn, as our structures have them: a core may write faster to
+ * lines that the other has evicted meanwhile than to those that it still has. The ratios are to the faster of the two.
  *
  * A ping-pong has one message under way: what one core writes is then read by the other, line by line, out of that core's cache. That alone, without
  * any mechanism, is the row `lines`: one core writes a megabyte, the other reads it, and they tell each other by a flag. */
@@ -203,7 +203,8 @@ static void add(const char *transport, enum task task, uint32_t size, uint32_t b
 {
     struct bench *bench = &cases[count];
     *bench = (struct bench){.transport = transport, .task = task, .size = size, .buffers = buffers};
-    snprintf(bench->name, sizeof bench->name, "%4u KiB  %-8s %s", size / KiB, tasks[task], transport ? transport : buffers > 1 ? "MPI in turn" : "MPI");
+    snprintf(bench->name, sizeof bench->name, "%4u KiB  %-8s %s", size / KiB, tasks[task],
+             transport ? transport : buffers > 1 ? "MPI in turn" : "MPI");
     for (uint32_t way = 0; way < 2 && pair.leads && transport && !is_lines(bench); way++) {
         struct lab_channel channel = channel_of(bench, 2 * count + way);
         if (lab_transport_ops(channel.transport)->provision(&channel, &bench->wire[way]))
@@ -288,14 +289,15 @@ static double beside(const double *ns, const struct bench *bench)
 
 static void print(double figure[CASES_MAX][ROUNDS_MAX], double handoff[CASES_MAX][ROUNDS_MAX], uint32_t rounds)
 {
-    double ns[CASES_MAX];
+    double ns[CASES_MAX] = {0};
     for (uint32_t i = 0; i < count; i++)
         ns[i] = lab_pair_median(figure[i], rounds);
     for (uint32_t i = 0; i < count; i++) {
         double mpi = beside(ns, &cases[i]);
         if (ns[i] <= 0)
             continue;
-        printf("%-28s %9.2f us  %7.1f GB/s  hand-off %6.1f ns", cases[i].name, ns[i] / 1e3, cases[i].size / ns[i], lab_pair_median(handoff[i], rounds));
+        printf("%-28s %9.2f us  %7.1f GB/s  hand-off %6.1f ns", cases[i].name, ns[i] / 1e3, cases[i].size / ns[i],
+               lab_pair_median(handoff[i], rounds));
         if (mpi > 0)
             printf("  MPI takes %.2f times as long", mpi / ns[i]);
         putchar('\n');

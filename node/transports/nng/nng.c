@@ -6,9 +6,10 @@
  * until the receiver listens there (both say SO_REUSEADDR, so it may). The sender dials in the background until somebody answers.
  *
  * A socket of nng queues what the other side has not taken, here as many messages as the window; one more that does not fit is left to nng's
- * threads (nng_send_aio), and taken back, if it has not left meanwhile, before the next. What is queued is lost when a socket is closed: a sender that closes says so with a message of no
- * bytes and waits for an answer of the same kind, for up to 0.9 s. That the other side was killed the library tells by an event on
- * its connection, which is looked at when a call has waited for a slice; deadlines are kept to within a slice. */
+ * threads (nng_send_aio), and taken back, if it has not left meanwhile, before the next. What is queued is lost when a socket is closed: a
+ * sender that closes says so with a message of no bytes and waits for an answer of the same kind, for up to 0.9 s. That the other side was
+ * killed the library tells by an event on its connection, which is looked at when a call has waited for a slice; deadlines are kept to
+ * within a slice. */
 #include "node/transport.h"
 
 #include "base/clock.h"
@@ -99,7 +100,7 @@ static int tcp_provision(const struct lab_channel *channel, struct lab_wire *ret
         return err;
     }
     inet_ntop(AF_INET, &name.sin_addr, text, sizeof text);
-    *ret_wire = (struct lab_wire){.fd = {-1, -1}, .held = (char *)NULL + fd + 1};
+    *ret_wire = (struct lab_wire){.fd = {-1, -1}, .held = (void *)(intptr_t)(fd + 1)};
     snprintf(ret_wire->address, sizeof ret_wire->address, "tcp://%s:%u", text, ntohs(name.sin_port));
     return 0;
 }
@@ -108,7 +109,7 @@ static void nng_retire(const struct lab_channel *channel, struct lab_wire *wire)
 {
     (void)channel;
     if (wire->held)
-        close((int)((char *)wire->held - (char *)NULL) - 1);
+        close((int)(intptr_t)wire->held - 1);
     wire->held = NULL;
 }
 
