@@ -67,6 +67,7 @@ static void add_way(const char *way)
 }
 
 /* What would be printed if nobody listened is printed. */
+__attribute__((format(printf, 6, 0)))
 static int hear(const char *file, unsigned number, const char *function, int level, const void *component, const char *message, va_list arguments)
 {
     (void)file;
