@@ -77,8 +77,8 @@ static inline struct lab_victim lab_crash_begin(const struct lab_crash *crash, v
     return victim;
 }
 
-/* Kills the victim after that many instructions, or, when they are all, not at all. Where it was killed elsewhere, only what the others have
- * to say counts. */
+/* Kills the victim after that many instructions, or, when they are all, not at all. Where it was killed elsewhere, only what the others
+ * have to say counts. */
 static inline enum lab_death lab_crash_once(const struct lab_crash *crash, void *scene, const struct lab_path *path, uint32_t instructions,
                                             struct lab_verdict *verdict)
 {

@@ -39,7 +39,7 @@ search()
     # shellcheck disable=SC2086
     spin -a $options "$model" >out 2>&1 && "$compiler" $2 -w -DNOREDUCE -DMEMLIM=512 "-D$1" -o pan pan.c >out 2>&1 || return 1
     case $1 in
-        SAFETY) ./pan -E -m$DEPTH >out 2>&1 ;;
+        SAFETY) ./pan -E -w20 -m$DEPTH >out 2>&1 ;;
         NP) ./pan -E -l -m$DEPTH >out 2>&1 ;;
     esac
     # What pan returns when it has found an error is what it returns when it has not.
@@ -67,7 +67,7 @@ note_unreached()
 # The search for executions that do not end looks at every state, and so finds whatever the other one does.
 must_hold()
 {
-    search NP -O1 || { complain 'is not to be searched'; return; }
+    search NP -Og || { complain 'is not to be searched'; return; }
     grep -q 'errors: 0' out || { complain 'does not hold'; return; }
     whole || { complain 'was not searched completely'; return; }
     found=$(states)

@@ -9,8 +9,8 @@
  *
  * The child is forked: memory that is mapped shared is shared with it, everything else it has to itself. A step takes 5 to 40 us, and so
  * only the first child walks: the others run to a place near the end of their way (a breakpoint, passed as often as the first one came
- * there), and walk from there. Who is killed has been where the first one was, or, where clocks and the survivors' doings decided otherwise,
- * somewhere else: it has strayed.
+ * there), and walk from there. Who is killed has been where the first one was, or, where clocks and the survivors' doings decided
+ * otherwise, somewhere else: it has strayed.
  *
  * An operation may sleep in the kernel. Where it does, `nudge` wakes it, and it is killed once in its sleep and then at each instruction
  * behind it; without a nudge the path ends there, in its sleep. */

@@ -14,7 +14,6 @@
  * holds:  at least 100000 states -DSLOTS=1 -DLAZY=1 -DMESSAGES=2 -DDEATHS=0
  * holds:  at least 100000 states -DSLOTS=1 -DLAZY=1 -DMESSAGES=1 -DVICTIM=1
  * holds:  at least 100000 states -DPOLLING -DOVERWRITE -DSLOTS=2 -DMESSAGES=4 -DVICTIM=0
- * holds:  at least 100000 states -DOVERWRITE -DSLOTS=1 -DMESSAGES=1 -DVICTIM=1
  * caught: damage                -DPOLLING -DSLOTS=2 -DLAZY=1 -DMESSAGES=3 -DSTAMP_BEFORE_WRITE
  * caught: damage                -DPOLLING -DSLOTS=2 -DLAZY=1 -DMESSAGES=3 -DRELEASE_BEFORE_READ
  * caught: damage                -DPOLLING -DSLOTS=2 -DLAZY=1 -DMESSAGES=3 -DONE_READER_COUNTS

@@ -2,12 +2,12 @@
  * access to one of those words, to a note of who promised, or to the words that say who is gone and who waits.
  *
  * A writer takes blocks, fills them, passes each to a reader and then sends its number; numbers go through rings, which ring.pml has
- * proved: what was sent comes, in order, also from the dead. The third party takes blocks for itself, or, with -DSHARE, is a second reader: each block
- * is shared with both, and the writer gives its own reference back.
+ * proved: what was sent comes, in order, also from the dead. The third party takes blocks for itself, or, with -DSHARE, is a second
+ * reader: each block is shared with both, and the writer gives its own reference back.
  *
  * What is proved, whoever is killed before whichever step: nobody writes into a block that another has, a reader finds in it what was
- * sent, a block whose number came is the reader's, what the dead writer promised and did not send comes back once it is settled, every block
- * comes back in the end, and who waits for one gets it.
+ * sent, a block whose number came is the reader's, what the dead writer promised and did not send comes back once it is settled, every
+ * block comes back in the end, and who waits for one gets it.
  *
  * holds:  at least 200000 states -DPOLLING -DBLOCKS=1 -DROUNDS=2
  * holds:  at least 200000 states -DPOLLING -DBLOCKS=2 -DROUNDS=2 -DVICTIM=0
